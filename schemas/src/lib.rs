@@ -1,1 +1,5 @@
-//! To be written.
+//! The wire and the log of Sagamore: every type that stands in a topic, and nothing that decides.
+//!
+//! Deliberately absent: clocks, random sources, Kafka clients. Everything here is plain data with one parse at the edge.
+
+pub mod ids;

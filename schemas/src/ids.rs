@@ -1,0 +1,305 @@
+//! Identifiers and quantities of the wire, valid by type: what got past a parse here is never checked again.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Longest transaction id, in characters. It is a Kafka key, an URL segment and part of every command id.
+pub const TRANSACTION_ID_MAX_CHARS: usize = 128;
+/// Longest name of a definition, step, branch or participant: it becomes part of a topic name (249 at most).
+pub const NAME_MAX_CHARS: usize = 32;
+
+/// What is wrong with an identifier or a quantity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// A transaction id outside its alphabet or length.
+    #[error("transaction id {0:?} must be 1-128 characters of [A-Za-z0-9._:-]")]
+    TransactionId(String),
+    /// A name outside its alphabet or length.
+    #[error("name {0:?} must be 1-32 characters of [a-z0-9-]")]
+    Name(String),
+    /// Not `<partition>-<offset>`.
+    #[error("birth {0:?} must be <partition>-<offset>")]
+    Birth(String),
+    /// Not an integer with a unit.
+    #[error("duration {0:?} must be an integer and ms, s, m, h or d, at most 365d")]
+    Duration(String),
+    /// Not an RFC 3339 time.
+    #[error("time {0:?} must be RFC 3339, such as 2026-11-22T16:00:00Z")]
+    Time(String),
+}
+
+/// The caller's idempotency key and the name of a transaction: 1-128 characters of `[A-Za-z0-9._:-]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionId(Box<str>);
+
+impl TransactionId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TransactionId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
+        if text.is_empty() || text.len() > TRANSACTION_ID_MAX_CHARS || !text.bytes().all(legal) {
+            return Err(IdError::TransactionId(shortened(text)));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// A name of a definition, step, branch or participant: 1-32 characters of `[a-z0-9-]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Box<str>);
+
+impl Name {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if text.is_empty() || text.len() > NAME_MAX_CHARS || !text.bytes().all(legal) {
+            return Err(IdError::Name(shortened(text)));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// An inbox partition, and so the shard that folds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Partition(pub i32);
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Where the start of a transaction stands in the log. Two lives of one transaction id never share a birth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Birth {
+    /// Home partition.
+    pub partition: Partition,
+    /// Inbox offset of the start.
+    pub offset: i64,
+}
+
+impl fmt::Display for Birth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.partition, self.offset)
+    }
+}
+
+impl FromStr for Birth {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let parsed = text.split_once('-').and_then(|(partition, offset)| {
+            let birth = Self { partition: Partition(partition.parse().ok()?), offset: offset.parse().ok()? };
+            (birth.partition.0 >= 0 && birth.offset >= 0 && birth.to_string() == text).then_some(birth)
+        });
+        parsed.ok_or_else(|| IdError::Birth(shortened(text)))
+    }
+}
+
+/// A point in time: milliseconds since 1970-01-01T00:00:00Z. In the fold it comes from the broker, never from a clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Time(i64);
+
+impl Time {
+    /// Latest time there is (9999-12-30): what lies beyond is clamped, so that every time prints.
+    pub const MAX: Self = Self(253_402_128_000_000);
+
+    /// From milliseconds since the epoch, clamped to 1970-9999.
+    pub fn from_epoch_ms(ms: i64) -> Self {
+        Self(ms.clamp(0, Self::MAX.0))
+    }
+
+    /// Milliseconds since the epoch.
+    pub fn epoch_ms(self) -> i64 {
+        self.0
+    }
+
+    /// This time and `span` later; stops at [`Time::MAX`].
+    #[must_use]
+    pub fn after(self, span: Span) -> Self {
+        Self::from_epoch_ms(self.0.saturating_add(span.as_i64()))
+    }
+
+    /// This time and `span` earlier; stops at the epoch.
+    #[must_use]
+    pub fn before(self, span: Span) -> Self {
+        Self::from_epoch_ms(self.0.saturating_sub(span.as_i64()))
+    }
+
+    /// How much later this time is than `earlier`; zero when it is not.
+    pub fn since(self, earlier: Self) -> Span {
+        Span::from_ms(u64::try_from(self.0 - earlier.0).unwrap_or(0))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(time) => write!(f, "{time:.3}"),
+            Err(_) => unreachable!("a Time is clamped to what jiff can print: {}", self.0),
+        }
+    }
+}
+
+impl FromStr for Time {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let time: jiff::Timestamp = text.parse().map_err(|_| IdError::Time(shortened(text)))?;
+        Ok(Self::from_epoch_ms(time.as_millisecond()))
+    }
+}
+
+/// A length of time in milliseconds; written as an integer and `ms`, `s`, `m`, `h` or `d`.
+///
+/// ```
+/// use sagamore_schemas::ids::Span;
+/// let timeout: Span = "90s".parse().unwrap();
+/// assert_eq!(timeout.as_ms(), 90_000);
+/// assert_eq!(timeout.to_string(), "90s");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Span(u64);
+
+impl Span {
+    /// Longest span: a year. Longer ones are typing errors, and sums of a few still fit everywhere.
+    pub const MAX: Self = Self(365 * 24 * 3600 * 1000);
+
+    /// From milliseconds, clamped to [`Span::MAX`].
+    pub const fn from_ms(ms: u64) -> Self {
+        Self(if ms > Self::MAX.0 { Self::MAX.0 } else { ms })
+    }
+
+    /// From seconds, clamped to [`Span::MAX`].
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self::from_ms(seconds.saturating_mul(1000))
+    }
+
+    /// Milliseconds.
+    pub const fn as_ms(self) -> u64 {
+        self.0
+    }
+
+    fn as_i64(self) -> i64 {
+        i64::try_from(self.0).unwrap_or(i64::MAX)
+    }
+}
+
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, ms) =
+            UNITS.into_iter().find(|(_, ms)| self.0 != 0 && self.0.is_multiple_of(*ms)).unwrap_or(("ms", 1));
+        write!(f, "{}{unit}", self.0 / ms)
+    }
+}
+
+impl FromStr for Span {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let wrong = || IdError::Duration(shortened(text));
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let (_, ms) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+        let total = number.parse::<u64>().ok().and_then(|n| n.checked_mul(ms)).ok_or_else(wrong)?;
+        if total > Self::MAX.0 {
+            return Err(wrong());
+        }
+        Ok(Self(total))
+    }
+}
+
+/// The beginning of a text that may be very long, for an error.
+pub(crate) fn shortened(text: &str) -> String {
+    const MAX_CHARS: usize = 60;
+    let mut short: String = text.chars().take(MAX_CHARS).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+macro_rules! text_serde {
+    ($($type:ty),*) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+text_serde!(TransactionId, Name, Birth, Time, Span);
+
+impl fmt::Display for TransactionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_legal_stays_as_it_is_and_the_rest_is_named() {
+        let longest = "x".repeat(128);
+        for legal in ["order-1", "A:b.c_d", longest.as_str()] {
+            assert_eq!(legal.parse::<TransactionId>().map(|id| id.to_string()), Ok(legal.to_owned()));
+        }
+        for illegal in ["", "a b", "a/b", "é", &"x".repeat(129)] {
+            assert!(illegal.parse::<TransactionId>().is_err(), "{illegal}");
+        }
+        for illegal in ["", "Bank", "a_b", &"x".repeat(33)] {
+            assert!(illegal.parse::<Name>().is_err(), "{illegal}");
+        }
+        for illegal in ["", "1", "1-", "-1-2", "01-2", "1-2-3", "1--2"] {
+            assert!(illegal.parse::<Birth>().is_err(), "{illegal}");
+        }
+        assert_eq!("3-88121".parse::<Birth>().unwrap().to_string(), "3-88121");
+    }
+
+    #[test]
+    fn spans_and_times_print_as_they_are_written() {
+        for text in ["100ms", "5s", "2m", "3h", "7d", "0ms", "1500ms"] {
+            assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
+        }
+        for illegal in ["", "5", "s", "1.5s", "-1s", "5 s", "366d", "99999999999999999999s"] {
+            assert!(illegal.parse::<Span>().is_err(), "{illegal}");
+        }
+        let time: Time = "2026-11-22T16:00:00.013Z".parse().unwrap();
+        assert_eq!(time.to_string(), "2026-11-22T16:00:00.013Z");
+        assert_eq!(Time::from_epoch_ms(i64::MAX).to_string(), "9999-12-30T00:00:00.000Z");
+    }
+}
