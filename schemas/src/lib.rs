@@ -2,4 +2,8 @@
 //!
 //! Deliberately absent: clocks, random sources, Kafka clients. Everything here is plain data with one parse at the edge.
 
+pub mod definition;
+pub mod home;
 pub mod ids;
+pub mod topics;
+pub mod wire;

@@ -1,0 +1,268 @@
+//! From bytes to one typed input, or to an error that says what could be read.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use super::envelope::Envelope;
+use super::{
+    Address, Answer, Authority, Command, DefinitionApplied, Input, Occasion, Outcome, OutcomeKind,
+    PayloadRef, Reply, ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb, Wish,
+};
+use crate::ids::{Birth, TransactionId};
+
+/// A record that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadError {
+    /// What is wrong.
+    pub cause: ReadCause,
+    /// The transaction it wanted to start, when that much was readable: such a start is refused, not only set aside.
+    pub start: Option<TransactionId>,
+}
+
+/// What is wrong with a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadCause {
+    /// There is no value.
+    #[error("the record has no value")]
+    Empty,
+    /// Not JSON, or a known attribute of a wrong type.
+    #[error("not a CloudEvents document: {0}")]
+    Json(String),
+    /// A CloudEvents version we do not know.
+    #[error("specversion must be \"1.0\"")]
+    SpecVersion,
+    /// A type nobody may send here.
+    #[error("unexpected type {0:?}")]
+    Type(String),
+    /// An attribute that this type needs.
+    #[error("attribute {0} is missing")]
+    Missing(&'static str),
+    /// An attribute outside its form.
+    #[error("attribute {0}: {1}")]
+    Attribute(&'static str, String),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl From<ReadCause> for ReadError {
+    fn from(cause: ReadCause) -> Self {
+        Self { cause, start: None }
+    }
+}
+
+/// Reads what a shard's inbox holds.
+pub fn read_input(value: Option<&[u8]>) -> Result<Input<'_>, ReadError> {
+    let mut e = envelope(value)?;
+    let kind = e.kind.take().ok_or(ReadCause::Missing("type"))?;
+    Ok(match kind.as_ref() {
+        "sagamore.start.v1" => {
+            let subject: TransactionId = parsed("subject", e.subject.take())?;
+            Input::Start(
+                start(e, subject.clone()).map_err(|cause| ReadError { cause, start: Some(subject) })?,
+            )
+        }
+        "sagamore.reply.v1" => Input::Reply(reply(e)?),
+        "sagamore.timer.v1" => Input::Timer(timer(e)?),
+        "sagamore.undeliverable.v1" => Input::Undeliverable(Undeliverable {
+            reason: required("reason", e.reason.take())?,
+            address: address(&mut e)?,
+        }),
+        "sagamore.cancel.v1" => Input::Verb(verb(e, Wish::Cancel)?),
+        "sagamore.retry.v1" => Input::Verb(verb(e, Wish::Retry)?),
+        "sagamore.skip.v1" => Input::Shard(shard_verb(e, ShardKind::Skip)?),
+        "sagamore.level.v1" => Input::Shard(shard_verb(e, ShardKind::Level)?),
+        "sagamore.settings.v1" => Input::Shard(shard_verb(e, ShardKind::Settings)?),
+        "sagamore.definition.v1" => Input::Definition(DefinitionApplied {
+            offset: e.definitionsoffset.ok_or(ReadCause::Missing("definitionsoffset"))?,
+            data: payload(&mut e),
+        }),
+        _ => return Err(ReadCause::Type(crate::ids::shortened(&kind)).into()),
+    })
+}
+
+/// Reads what a participant's command topic holds.
+pub fn read_command(value: Option<&[u8]>) -> Result<Command<'_>, ReadError> {
+    let mut e = envelope(value)?;
+    expect_type(&e, "sagamore.command.v1")?;
+    Ok(Command {
+        address: address(&mut e)?,
+        instance: parsed("instance", e.instance.take())?,
+        issued: parsed("issued", e.issued.take())?,
+        watermark: parsed("watermark", e.watermark.take())?,
+        deadline: parsed("deadline", e.deadline.take())?,
+        definition: required("definition", e.definition.take())?,
+        replyto: required("replyto", e.replyto.take())?,
+        traceparent: e.traceparent.take(),
+        replytoken: e.replytoken.take(),
+        data: payload(&mut e),
+    })
+}
+
+/// Reads what the outcomes topic holds.
+pub fn read_outcome(value: Option<&[u8]>) -> Result<Outcome<'_>, ReadError> {
+    let mut e = envelope(value)?;
+    expect_type(&e, "sagamore.outcome.v1")?;
+    let kind = match required("outcome", e.outcome.take())?.as_ref() {
+        "committed" => OutcomeKind::Committed,
+        "compensated" => OutcomeKind::Compensated,
+        "aborted" => OutcomeKind::Aborted,
+        "refused" => OutcomeKind::Refused,
+        "stuck" => OutcomeKind::Stuck,
+        other => return Err(unknown("outcome", other).into()),
+    };
+    let occasion = match kind {
+        OutcomeKind::Refused => Occasion::Start { cause: parsed("cause", e.cause.take())? },
+        OutcomeKind::Committed | OutcomeKind::Compensated | OutcomeKind::Aborted | OutcomeKind::Stuck => {
+            Occasion::Transaction {
+                birth: parsed("birth", e.birth.take())?,
+                revision: e.revision.ok_or(ReadCause::Missing("revision"))?,
+            }
+        }
+    };
+    Ok(Outcome {
+        subject: parsed("subject", e.subject.take())?,
+        outcome: kind,
+        occasion,
+        instance: parsed("instance", e.instance.take())?,
+        definition: e.definition.take(),
+        reason: e.reason.take(),
+        data: payload(&mut e),
+    })
+}
+
+fn envelope(value: Option<&[u8]>) -> Result<Envelope<'_>, ReadCause> {
+    let value = value.ok_or(ReadCause::Empty)?;
+    let e: Envelope<'_> =
+        serde_json::from_slice(value).map_err(|error| ReadCause::Json(error.to_string()))?;
+    match e.specversion.as_deref() {
+        Some("1.0") => Ok(e),
+        _ => Err(ReadCause::SpecVersion),
+    }
+}
+
+fn expect_type(e: &Envelope<'_>, wanted: &str) -> Result<(), ReadCause> {
+    match e.kind.as_deref() {
+        Some(kind) if kind == wanted => Ok(()),
+        Some(kind) => Err(ReadCause::Type(crate::ids::shortened(kind))),
+        None => Err(ReadCause::Missing("type")),
+    }
+}
+
+fn start(mut e: Envelope<'_>, subject: TransactionId) -> Result<Start<'_>, ReadCause> {
+    Ok(Start {
+        subject,
+        time: parsed("time", e.time.take())?,
+        definition: parsed("definition", e.definition.take())?,
+        traceparent: e.traceparent.take(),
+        data: payload(&mut e),
+    })
+}
+
+fn reply(mut e: Envelope<'_>) -> Result<Reply<'_>, ReadCause> {
+    let outcome = match required("outcome", e.outcome.take())?.as_ref() {
+        "ok" => Answer::Ok,
+        "refused" => Answer::Refused,
+        "error" => Answer::Error,
+        "pending" => Answer::Pending,
+        other => return Err(unknown("outcome", other)),
+    };
+    Ok(Reply {
+        address: address(&mut e)?,
+        instance: parsed::<Uuid>("instance", e.instance.take())?,
+        source: required("source", e.source.take())?,
+        outcome,
+        reason: e.reason.take(),
+        replytoken: e.replytoken.take(),
+        data: payload(&mut e),
+    })
+}
+
+fn timer(mut e: Envelope<'_>) -> Result<Timer<'_>, ReadCause> {
+    let branch = match (e.step.take(), e.branch.take()) {
+        (Some(step), Some(branch)) => Some((step, branch)),
+        (None, None) => None,
+        (Some(_), None) => return Err(ReadCause::Missing("branch")),
+        (None, Some(_)) => return Err(ReadCause::Missing("step")),
+    };
+    Ok(Timer {
+        subject: parsed("subject", e.subject.take())?,
+        birth: parsed::<Birth>("birth", e.birth.take())?,
+        branch,
+        due: parsed("due", e.due.take())?,
+    })
+}
+
+fn verb(mut e: Envelope<'_>, wish: Wish) -> Result<Verb<'_>, ReadCause> {
+    Ok(Verb { subject: parsed("subject", e.subject.take())?, wish, authority: authority(&mut e)? })
+}
+
+enum ShardKind {
+    Skip,
+    Level,
+    Settings,
+}
+
+fn shard_verb(mut e: Envelope<'_>, kind: ShardKind) -> Result<ShardVerb<'_>, ReadCause> {
+    let wish = match kind {
+        ShardKind::Skip => {
+            let target = required("target", e.target.take())?;
+            let offset = target.rsplit_once('/').and_then(|(_, offset)| offset.parse().ok());
+            ShardWish::Skip { offset: offset.ok_or_else(|| unknown("target", &target))? }
+        }
+        ShardKind::Level => ShardWish::Level { level: e.level.ok_or(ReadCause::Missing("level"))? },
+        ShardKind::Settings => ShardWish::Settings { data: payload(&mut e) },
+    };
+    Ok(ShardVerb { wish, authority: authority(&mut e)? })
+}
+
+fn authority<'a>(e: &mut Envelope<'a>) -> Result<Authority<'a>, ReadCause> {
+    Ok(Authority {
+        id: required("id", e.id.take())?,
+        actor: required("actor", e.actor.take())?,
+        reason: required("reason", e.reason.take())?,
+        revision: e.revision,
+    })
+}
+
+fn address<'a>(e: &mut Envelope<'a>) -> Result<Address<'a>, ReadCause> {
+    Ok(Address {
+        subject: parsed("subject", e.subject.take())?,
+        birth: parsed("birth", e.birth.take())?,
+        step: required("step", e.step.take())?,
+        branch: required("branch", e.branch.take())?,
+        operation: e.operation.ok_or(ReadCause::Missing("operation"))?,
+        attempt: e.attempt.ok_or(ReadCause::Missing("attempt"))?,
+    })
+}
+
+fn payload<'a>(e: &mut Envelope<'a>) -> PayloadRef<'a> {
+    match (e.data, e.data_base64.take()) {
+        (Some(json), _) => PayloadRef::Json(json),
+        (None, Some(text)) => PayloadRef::Base64(text),
+        (None, None) => PayloadRef::Absent,
+    }
+}
+
+fn required<'a>(name: &'static str, value: Option<Cow<'a, str>>) -> Result<Cow<'a, str>, ReadCause> {
+    value.ok_or(ReadCause::Missing(name))
+}
+
+fn parsed<T: FromStr<Err: fmt::Display>>(
+    name: &'static str,
+    value: Option<Cow<'_, str>>,
+) -> Result<T, ReadCause> {
+    required(name, value)?.parse().map_err(|error: T::Err| ReadCause::Attribute(name, error.to_string()))
+}
+
+fn unknown(name: &'static str, value: &str) -> ReadCause {
+    ReadCause::Attribute(name, format!("{:?} is not known", crate::ids::shortened(value)))
+}
