@@ -87,6 +87,7 @@ pub struct Step {
     pub commit: Option<CommitPlace>,
     /// What becomes of the step when the transaction turns back.
     #[serde(default, skip_serializing_if = "StepKind::is_default")]
+    #[cfg_attr(test, schemars(extend("default" = "compensatable")))]
     pub kind: StepKind,
     /// The steps this one waits for; left out, the one before it in the file; empty, none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
