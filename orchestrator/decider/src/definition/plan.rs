@@ -1,0 +1,158 @@
+//! A checked definition in the form that the fold runs on: names resolved to indexes, defaults filled in.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use sagamore_schemas::definition::StepKind;
+use sagamore_schemas::ids::{Name, Span};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::template::{Path, Template};
+
+/// The place of a step in its definition, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepIndex(pub u16);
+
+impl fmt::Display for StepIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl StepIndex {
+    pub(super) fn from_position(position: usize) -> Self {
+        match u16::try_from(position) {
+            Ok(index) => Self(index),
+            Err(_) => unreachable!("a checked definition has at most 500 steps"),
+        }
+    }
+
+    pub(super) fn position(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A definition that has passed the check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Name of the definition.
+    pub name: Name,
+    /// Its version.
+    pub version: u32,
+    /// Start to decision.
+    pub deadline: Span,
+    /// In the order of the file. Acyclic.
+    pub steps: Vec<PlanStep>,
+}
+
+/// One step of a [`Plan`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanStep {
+    /// Unique in the plan.
+    pub name: Name,
+    /// What becomes of it when the transaction turns back.
+    pub kind: StepKind,
+    /// Exactly one at this level.
+    pub branches: Vec<PlanBranch>,
+    /// The steps it waits for, ascending.
+    pub after: Vec<StepIndex>,
+    /// The steps that wait for it, ascending.
+    pub before: Vec<StepIndex>,
+    /// How long one attempt may take.
+    pub timeout: Span,
+    /// What follows an attempt without a usable answer.
+    pub retry: Retry,
+}
+
+/// One participant's part of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanBranch {
+    /// Unique in the step.
+    pub name: Name,
+    /// The service, and so the command topic.
+    pub participant: Name,
+    /// The data of `execute`; without it the command has none.
+    pub input: Option<Template>,
+    /// The key of the command's record; without it the transaction id. See [`Template::render_text`].
+    pub key: Option<Template>,
+}
+
+/// When an attempt is followed by another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts, the first one counted; [`Retry::UNBOUNDED`] for a pivot and a retriable step.
+    pub attempts: u32,
+    /// Pause after the first attempt.
+    pub backoff: Span,
+    /// How much longer each pause is than the one before.
+    pub factor: u32,
+    /// Longest pause.
+    pub max: Span,
+}
+
+impl Retry {
+    /// Attempts of a step that is tried until it is answered.
+    pub const UNBOUNDED: u32 = u32::MAX;
+
+    /// The pause after the `attempt`-th attempt (the first is 1), without jitter: `backoff * factor^(attempt - 1)`,
+    /// at most `max`.
+    ///
+    /// ```
+    /// use sagamore_decider::definition::plan::Retry;
+    /// use sagamore_schemas::ids::Span;
+    /// let retry = Retry { attempts: 5, backoff: Span::from_ms(100), factor: 2, max: Span::from_ms(350) };
+    /// assert_eq!([1, 2, 3, 4].map(|attempt| retry.delay(attempt).as_ms()), [100, 200, 350, 350]);
+    /// ```
+    #[must_use]
+    pub fn delay(self, attempt: u32) -> Span {
+        let growth = u64::from(self.factor).saturating_pow(attempt.saturating_sub(1));
+        Span::from_ms(self.backoff.as_ms().saturating_mul(growth)).min(self.max)
+    }
+}
+
+impl Plan {
+    /// The step at `index`, which is one of this plan's own.
+    pub fn step(&self, index: StepIndex) -> &PlanStep {
+        &self.steps[index.position()]
+    }
+
+    /// Every step with its index, in the order of the file.
+    pub fn indexed(&self) -> impl DoubleEndedIterator<Item = (StepIndex, &PlanStep)> + ExactSizeIterator {
+        self.steps.iter().enumerate().map(|(position, step)| (StepIndex::from_position(position), step))
+    }
+
+    /// The step of that name.
+    pub fn step_named(&self, name: &Name) -> Option<StepIndex> {
+        self.indexed().find(|(_, step)| step.name == *name).map(|(index, _)| index)
+    }
+
+    /// The point of no return, when the definition has one.
+    pub fn pivot(&self) -> Option<StepIndex> {
+        self.indexed().find(|(_, step)| step.kind == StepKind::Pivot).map(|(index, _)| index)
+    }
+
+    /// Every `${input.…}` that some step reads, each once, in a fixed order.
+    pub fn input_paths(&self) -> BTreeSet<&Path> {
+        self.steps.iter().flat_map(PlanStep::paths).filter(|path| path.is_input()).collect()
+    }
+
+    /// The `${input.…}` paths that lead nowhere in the data of a start: it must be refused.
+    pub fn missing_input(&self, data: Option<&RawValue>) -> Vec<&Path> {
+        self.input_paths().into_iter().filter(|path| !path.exists_in(data)).collect()
+    }
+
+    /// The steps whose results the inputs and keys of `step` read.
+    pub fn needs_results(&self, step: StepIndex) -> BTreeSet<StepIndex> {
+        self.step(step).paths().filter_map(Path::step).collect()
+    }
+}
+
+impl PlanStep {
+    /// Every path in the inputs and keys of this step.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let templates = self.branches.iter().flat_map(|branch| branch.input.iter().chain(&branch.key));
+        templates.flat_map(Template::paths)
+    }
+}

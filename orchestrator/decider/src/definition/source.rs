@@ -1,0 +1,1 @@
+//! The text of a definition, with line and column of everything in it.

@@ -1,0 +1,510 @@
+//! Templates: JSON in which strings may hold paths to values of the transaction.
+//!
+//! - `"${input.total}"`, a string that is one path, becomes the value itself: its JSON text is copied byte for byte, so a
+//!   number keeps every digit.
+//! - `"order ${transaction.id}: ${input.total}"` is text: strings lose their quotes, numbers, booleans and null stand as
+//!   they are written, objects and arrays as JSON without spaces.
+//! - `$${` stands for `${`; any other `$` for itself.
+//! - A path is `input`, `steps.<name>` or `transaction.id`, then keys or array indexes after dots. A key that holds a
+//!   dot or a brace cannot be named: take the object around it. Of equal keys in one object the last counts.
+//!
+//! Deliberately absent: functions, defaults for missing values, conditions. Values are never parsed into a tree; a
+//! lookup walks the raw text and stops at what it seeks.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use sagamore_schemas::definition::ExactJson;
+use sagamore_schemas::ids::{Name, TransactionId};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::plan::StepIndex;
+
+/// Largest rendered input, in bytes: with its envelope a command stays well below Kafka's default of 1 MiB.
+pub const RENDERED_MAX_BYTES: usize = 256 * 1024;
+/// Largest rendered key, in bytes: it is compared, hashed and logged, and names a thing.
+pub const KEY_MAX_BYTES: usize = 1024;
+/// Most paths in one template: each walks the data once.
+pub const PATHS_MAX: usize = 256;
+/// Most keys and indexes in one path.
+pub const PATH_SEGMENTS_MAX: usize = 16;
+
+/// A compiled `input` or `key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template(Node);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Node {
+    /// JSON text.
+    Literal(Box<str>),
+    /// A string that is one path.
+    Value(Path),
+    /// A string with paths in it.
+    Text(Vec<Piece>),
+    Array(Vec<Node>),
+    /// Keys as quoted JSON.
+    Object(Vec<(Box<str>, Node)>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Literal(String),
+    Path(Path),
+}
+
+/// A path to a value of the transaction. Prints as it is written: `${input.total}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Path {
+    root: Root,
+    segments: Vec<Box<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Root {
+    Input,
+    Step(StepIndex, Name),
+    TransactionId,
+}
+
+/// The values that a template can name.
+#[derive(Clone, Copy)]
+pub struct Scope<'a> {
+    /// `${transaction.id}`
+    pub transaction: &'a TransactionId,
+    /// `${input.…}`: the data of the start.
+    pub input: Option<&'a RawValue>,
+    /// `${steps.<name>.…}`: the result of a step.
+    pub result: &'a dyn Fn(StepIndex) -> Option<&'a RawValue>,
+}
+
+/// Why a template has no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// The path leads nowhere.
+    #[error("{0} does not exist")]
+    Missing(String),
+    /// The text around the path holds escapes that are no characters (half a surrogate pair).
+    #[error("{0} is not readable text")]
+    Unreadable(String),
+    /// The result has more bytes than it may.
+    #[error("the result is larger than {max_bytes} bytes")]
+    TooLarge {
+        /// [`RENDERED_MAX_BYTES`] or [`KEY_MAX_BYTES`].
+        max_bytes: usize,
+    },
+}
+
+/// What is wrong with a template, and where in its document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateFault<E> {
+    /// Relative to the template, such as `.lines[2].sku`; empty for the template itself.
+    pub at: String,
+    /// What is wrong there.
+    pub cause: TemplateError<E>,
+}
+
+/// What is wrong with a template. `E` is what the caller says of a step that cannot be named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TemplateError<E> {
+    /// `${` without `}`.
+    Unclosed,
+    /// An empty path, or one with an empty, a strange or one segment too many.
+    Malformed(String),
+    /// A path that begins with something else than `input`, `steps.<name>` or `transaction.id`.
+    UnknownRoot(String),
+    /// More than [`PATHS_MAX`] paths.
+    TooManyPaths,
+    /// The step cannot be named here.
+    Step(E),
+}
+
+/// Finds a step by its name, or says why it cannot be named here.
+pub type StepResolver<'a, E> = dyn Fn(&str) -> Result<(StepIndex, Name), E> + 'a;
+
+impl Template {
+    /// Compiles a document; all its faults are returned.
+    pub fn compile<E>(
+        document: &ExactJson,
+        resolve: &StepResolver<'_, E>,
+    ) -> Result<Self, Vec<TemplateFault<E>>> {
+        let mut compiler = Compiler { resolve, at: String::new(), paths: 0, faults: Vec::new() };
+        let node = compiler.node(document);
+        if compiler.paths > PATHS_MAX {
+            compiler.faults.push(TemplateFault { at: String::new(), cause: TemplateError::TooManyPaths });
+        }
+        if compiler.faults.is_empty() { Ok(Self(node)) } else { Err(compiler.faults) }
+    }
+
+    /// The JSON text of the document with its paths replaced.
+    pub fn render(&self, scope: &Scope<'_>) -> Result<String, RenderError> {
+        let mut out = Output { text: String::new(), max_bytes: RENDERED_MAX_BYTES };
+        self.0.render(scope, &mut out)?;
+        Ok(out.text)
+    }
+
+    /// The same as text, for a record's key: a string loses its quotes.
+    pub fn render_text(&self, scope: &Scope<'_>) -> Result<String, RenderError> {
+        let mut out = Output { text: String::new(), max_bytes: KEY_MAX_BYTES };
+        match &self.0 {
+            Node::Value(path) => path.render_text(scope, &mut out)?,
+            Node::Text(pieces) => render_pieces(pieces, scope, &mut out)?,
+            Node::Literal(json) => out.push(&text_of(json).unwrap_or(Cow::Borrowed(json)))?,
+            node @ (Node::Array(_) | Node::Object(_)) => node.render(scope, &mut out)?,
+        }
+        Ok(out.text)
+    }
+
+    /// Every path in the template, in its order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let mut paths = Vec::new();
+        self.0.collect_paths(&mut paths);
+        paths.into_iter()
+    }
+}
+
+struct Output {
+    text: String,
+    max_bytes: usize,
+}
+
+impl Output {
+    fn push(&mut self, text: &str) -> Result<(), RenderError> {
+        if self.text.len() + text.len() > self.max_bytes {
+            return Err(RenderError::TooLarge { max_bytes: self.max_bytes });
+        }
+        self.text.push_str(text);
+        Ok(())
+    }
+}
+
+impl Node {
+    fn render(&self, scope: &Scope<'_>, out: &mut Output) -> Result<(), RenderError> {
+        match self {
+            Self::Literal(json) => out.push(json),
+            Self::Value(path) => path.render_json(scope, out),
+            Self::Text(pieces) => {
+                let mut text = Output { text: String::new(), max_bytes: out.max_bytes };
+                render_pieces(pieces, scope, &mut text)?;
+                out.push(&quoted(&text.text))
+            }
+            Self::Array(elements) => {
+                out.push("[")?;
+                for (position, element) in elements.iter().enumerate() {
+                    out.push(if position == 0 { "" } else { "," })?;
+                    element.render(scope, out)?;
+                }
+                out.push("]")
+            }
+            Self::Object(fields) => {
+                out.push("{")?;
+                for (position, (key, value)) in fields.iter().enumerate() {
+                    out.push(if position == 0 { "" } else { "," })?;
+                    out.push(key)?;
+                    out.push(":")?;
+                    value.render(scope, out)?;
+                }
+                out.push("}")
+            }
+        }
+    }
+
+    fn collect_paths<'a>(&'a self, paths: &mut Vec<&'a Path>) {
+        match self {
+            Self::Literal(_) => {}
+            Self::Value(path) => paths.push(path),
+            Self::Text(pieces) => paths.extend(pieces.iter().filter_map(|piece| match piece {
+                Piece::Literal(_) => None,
+                Piece::Path(path) => Some(path),
+            })),
+            Self::Array(elements) => elements.iter().for_each(|element| element.collect_paths(paths)),
+            Self::Object(fields) => fields.iter().for_each(|(_, value)| value.collect_paths(paths)),
+        }
+    }
+}
+
+fn render_pieces(pieces: &[Piece], scope: &Scope<'_>, out: &mut Output) -> Result<(), RenderError> {
+    for piece in pieces {
+        match piece {
+            Piece::Literal(text) => out.push(text)?,
+            Piece::Path(path) => path.render_text(scope, out)?,
+        }
+    }
+    Ok(())
+}
+
+impl Path {
+    /// Whether it is `${input}` or begins with `${input.`.
+    pub fn is_input(&self) -> bool {
+        self.root == Root::Input
+    }
+
+    /// The step whose result it reads.
+    pub fn step(&self) -> Option<StepIndex> {
+        match self.root {
+            Root::Step(index, _) => Some(index),
+            Root::Input | Root::TransactionId => None,
+        }
+    }
+
+    /// Whether the segments lead to a value in `value`, the value of the path's root.
+    pub fn exists_in(&self, value: Option<&RawValue>) -> bool {
+        value.is_some_and(|value| self.walk(value.get()).is_some())
+    }
+
+    fn render_json(&self, scope: &Scope<'_>, out: &mut Output) -> Result<(), RenderError> {
+        match &self.root {
+            Root::TransactionId => out.push(&quoted(scope.transaction.as_str())),
+            Root::Input => out.push(self.find(scope.input)?),
+            Root::Step(index, _) => out.push(self.find((scope.result)(*index))?),
+        }
+    }
+
+    fn render_text(&self, scope: &Scope<'_>, out: &mut Output) -> Result<(), RenderError> {
+        let json = match &self.root {
+            Root::TransactionId => return out.push(scope.transaction.as_str()),
+            Root::Input => self.find(scope.input)?,
+            Root::Step(index, _) => self.find((scope.result)(*index))?,
+        };
+        out.push(&text_of(json).ok_or_else(|| RenderError::Unreadable(self.to_string()))?)
+    }
+
+    fn find<'a>(&self, value: Option<&'a RawValue>) -> Result<&'a str, RenderError> {
+        value.and_then(|value| self.walk(value.get())).ok_or_else(|| RenderError::Missing(self.to_string()))
+    }
+
+    fn walk<'a>(&self, json: &'a str) -> Option<&'a str> {
+        self.segments.iter().try_fold(json, |json, segment| {
+            let mut deserializer = serde_json::Deserializer::from_str(json);
+            match json.as_bytes().first()? {
+                b'{' => deserializer.deserialize_map(FieldOf(segment)).ok()?,
+                b'[' => deserializer.deserialize_seq(ElementOf(index_of(segment)?)).ok()?,
+                _ => None,
+            }
+        })
+    }
+}
+
+/// `0`, `1`, `2`, …; no sign, no leading zeros.
+fn index_of(segment: &str) -> Option<usize> {
+    let index: usize = segment.parse().ok()?;
+    (index.to_string() == segment).then_some(index)
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.root {
+            Root::Input => f.write_str("${input")?,
+            Root::Step(_, name) => write!(f, "${{steps.{name}")?,
+            Root::TransactionId => f.write_str("${transaction.id")?,
+        }
+        for segment in &self.segments {
+            write!(f, ".{segment}")?;
+        }
+        f.write_str("}")
+    }
+}
+
+/// The value of one key of an object, as raw text.
+struct FieldOf<'k>(&'k str);
+
+impl<'de> Visitor<'de> for FieldOf<'_> {
+    type Value = Option<&'de str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(is_sought) = map.next_key_seed(KeyIs(self.0))? {
+            if is_sought {
+                found = Some(map.next_value::<&RawValue>()?.get());
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Whether a key is the sought one.
+struct KeyIs<'k>(&'k str);
+
+impl<'de> DeserializeSeed<'de> for KeyIs<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for KeyIs<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
+        Ok(key == self.0)
+    }
+}
+
+/// One element of an array, as raw text.
+struct ElementOf(usize);
+
+impl<'de> Visitor<'de> for ElementOf {
+    type Value = Option<&'de str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        for _ in 0..self.0 {
+            if elements.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(None);
+            }
+        }
+        let found = elements.next_element::<&RawValue>()?.map(RawValue::get);
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(found)
+    }
+}
+
+/// A JSON text inside a longer text. `None` when a string holds an escape that is no character.
+fn text_of(json: &str) -> Option<Cow<'_, str>> {
+    match json.as_bytes().first()? {
+        b'"' => String::deserialize(&mut serde_json::Deserializer::from_str(json)).ok().map(Cow::Owned),
+        b'{' | b'[' => Some(Cow::Owned(without_spaces(json))),
+        _ => Some(Cow::Borrowed(json)),
+    }
+}
+
+/// Valid JSON without the spaces between its tokens.
+fn without_spaces(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let keep = |c: &char| {
+        let is_space = !in_string && c.is_ascii_whitespace();
+        if *c == '"' && !escaped {
+            in_string = !in_string;
+        }
+        escaped = in_string && *c == '\\' && !escaped;
+        !is_space
+    };
+    json.chars().filter(keep).collect()
+}
+
+fn quoted(text: &str) -> String {
+    match serde_json::to_string(text) {
+        Ok(json) => json,
+        Err(error) => unreachable!("every text can be quoted: {error}"),
+    }
+}
+
+struct Compiler<'a, E> {
+    resolve: &'a StepResolver<'a, E>,
+    at: String,
+    paths: usize,
+    faults: Vec<TemplateFault<E>>,
+}
+
+impl<E> Compiler<'_, E> {
+    fn node(&mut self, document: &ExactJson) -> Node {
+        match document {
+            ExactJson::Null | ExactJson::Bool(_) | ExactJson::Number(_) => {
+                Node::Literal(document.to_string().into())
+            }
+            ExactJson::Text(text) => self.text(text),
+            ExactJson::Array(elements) => {
+                let element = |(index, element)| self.inside(&format!("[{index}]"), element);
+                Node::Array(elements.iter().enumerate().map(element).collect())
+            }
+            ExactJson::Object(fields) => {
+                let field =
+                    |(key, value): (&String, _)| (quoted(key).into(), self.inside(&format!(".{key}"), value));
+                Node::Object(fields.iter().map(field).collect())
+            }
+        }
+    }
+
+    fn inside(&mut self, segment: &str, document: &ExactJson) -> Node {
+        let outer = self.at.len();
+        self.at.push_str(segment);
+        let node = self.node(document);
+        self.at.truncate(outer);
+        node
+    }
+
+    fn text(&mut self, text: &str) -> Node {
+        let mut pieces = match self.pieces(text) {
+            Ok(pieces) => pieces,
+            Err(cause) => {
+                self.faults.push(TemplateFault { at: self.at.clone(), cause });
+                return Node::Literal("null".into());
+            }
+        };
+        match (pieces.pop(), pieces.is_empty()) {
+            (None, _) => Node::Literal("\"\"".into()),
+            (Some(Piece::Path(path)), true) => Node::Value(path),
+            (Some(Piece::Literal(text)), true) => Node::Literal(quoted(&text).into()),
+            (Some(last), false) => {
+                pieces.push(last);
+                Node::Text(pieces)
+            }
+        }
+    }
+
+    fn pieces(&mut self, text: &str) -> Result<Vec<Piece>, TemplateError<E>> {
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(dollar) = rest.find('$') {
+            literal.push_str(&rest[..dollar]);
+            rest = &rest[dollar..];
+            if let Some(after) = rest.strip_prefix("$${") {
+                literal.push_str("${");
+                rest = after;
+            } else if let Some(after) = rest.strip_prefix("${") {
+                let (path, after) = after.split_once('}').ok_or(TemplateError::Unclosed)?;
+                if !literal.is_empty() {
+                    pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+                }
+                pieces.push(Piece::Path(self.path(path)?));
+                rest = after;
+            } else {
+                literal.push('$');
+                rest = &rest[1..];
+            }
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            pieces.push(Piece::Literal(literal));
+        }
+        Ok(pieces)
+    }
+
+    fn path(&mut self, text: &str) -> Result<Path, TemplateError<E>> {
+        self.paths += 1;
+        let segments: Vec<&str> = text.split('.').collect();
+        let is_strange = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '$' | '{' | '[' | ']');
+        if segments.iter().any(|segment| segment.is_empty() || segment.contains(is_strange)) {
+            return Err(TemplateError::Malformed(text.to_owned()));
+        }
+        let (root, rest) = match segments.as_slice() {
+            ["input", rest @ ..] => (Root::Input, rest),
+            ["transaction", "id"] => (Root::TransactionId, &[][..]),
+            ["steps", name, rest @ ..] => {
+                let (index, name) = (self.resolve)(name).map_err(TemplateError::Step)?;
+                (Root::Step(index, name), rest)
+            }
+            _ => return Err(TemplateError::UnknownRoot(text.to_owned())),
+        };
+        if rest.len() > PATH_SEGMENTS_MAX {
+            return Err(TemplateError::Malformed(text.to_owned()));
+        }
+        Ok(Path { root, segments: rest.iter().map(|&segment| segment.into()).collect() })
+    }
+}
