@@ -1,0 +1,84 @@
+//! Where a participant keeps its effects and, in the same local transaction, the operations it has answered.
+//!
+//! ```text
+//!  Store ──session──▶ Session ──begin──▶ LocalTransaction ──business──▶ what the effect is written with
+//!                     (one a worker)          │
+//!                                             ├─ rows, insert      the barrier's memory, one row per operation
+//!                                             ├─ savepoint, roll_back   one command fails alone
+//!                                             └─ commit            then, and only then, replies leave
+//! ```
+//! One local transaction holds as many commands as were waiting (group commit); each begins with a savepoint.
+//! [`memory`] is the first store; SQLite, PostgreSQL and XA implement the same trait.
+
+pub mod memory;
+
+use sagamore_schemas::ids::Time;
+
+use crate::barrier::{BranchKey, Home, Row};
+
+/// A store. It is shared by the workers of a runtime; what belongs to one worker is its session.
+pub trait Store: Send + Sync + 'static {
+    /// One worker's own part, such as a connection. Made on that worker's thread, made anew after a failed `begin`
+    /// or `commit`.
+    type Session;
+    /// What business code gets: the open transaction of a database, or the state in memory.
+    type Business<'t>
+    where
+        Self: 't;
+    /// An open local transaction. Dropped without a commit, it is rolled back.
+    type Transaction<'t>: LocalTransaction<Business = Self::Business<'t>>
+    where
+        Self: 't;
+
+    /// Connects.
+    fn session(&self) -> Result<Self::Session, StoreFault>;
+
+    /// Opens a local transaction.
+    fn begin<'t>(&'t self, session: &'t mut Self::Session) -> Result<Self::Transaction<'t>, StoreFault>;
+}
+
+/// The library's view of an open local transaction.
+pub trait LocalTransaction {
+    /// What business code gets.
+    type Business;
+
+    /// Raises the horizon of a home to `watermark`, if that is later, and returns the horizon. What the store has
+    /// purged of that home was issued before it, also after a restart.
+    fn horizon(&mut self, home: Home, watermark: Time) -> Result<Time, StoreFault>;
+
+    /// All rows of a branch.
+    fn rows(&mut self, key: &BranchKey<'_>) -> Result<&[Row], StoreFault>;
+
+    /// What business code works on.
+    fn business(&mut self) -> &mut Self::Business;
+
+    /// Adds a row. Branch and operation together are unique: when someone else was quicker, waits for them and
+    /// returns [`StoreFault::Conflict`]; the command is then rolled back and decided again.
+    fn insert(&mut self, key: &BranchKey<'_>, row: Row) -> Result<(), StoreFault>;
+
+    /// Begins a command: [`LocalTransaction::roll_back`] returns to here.
+    fn savepoint(&mut self) -> Result<(), StoreFault>;
+
+    /// Takes back rows and effects since the last savepoint, which stays.
+    fn roll_back(&mut self) -> Result<(), StoreFault>;
+
+    /// Makes everything since `begin` durable.
+    fn commit(self) -> Result<(), StoreFault>;
+}
+
+/// Why a store could not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreFault {
+    /// Another one has inserted that row: decide again.
+    #[error("another instance answers this operation at the same time")]
+    Conflict,
+    /// The memory of operations is full, and nothing in it may be purged yet.
+    #[error("the memory of operations is full: {branches_max} branches, none of them behind the watermark")]
+    Full {
+        /// The bound.
+        branches_max: usize,
+    },
+    /// Anything else: away, out of space, a failed statement.
+    #[error("the store failed: {0}")]
+    Unavailable(String),
+}
