@@ -162,7 +162,7 @@ impl Refusal {
 }
 
 /// Decides. `rows` is everything remembered of the branch, in any order.
-pub fn decide<'r>(operation: Operation, issued: Time, rows: &'r [Row], horizon: Time) -> Decision<'r> {
+pub fn decide(operation: Operation, issued: Time, rows: &[Row], horizon: Time) -> Decision<'_> {
     if let Some(row) = row(rows, operation) {
         return Decision::Repeat(&row.answer);
     }

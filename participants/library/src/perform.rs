@@ -44,9 +44,9 @@ pub enum Work {
 /// Applies one command. The caller commits `tx` before the answer leaves, and drops both when it cannot.
 ///
 /// An error is the store's own: the transaction can no longer be used.
-pub fn perform<'t, P: Participant>(
+pub fn perform<P: Participant>(
     participant: &P,
-    tx: &mut <P::Store as Store>::Transaction<'t>,
+    tx: &mut <P::Store as Store>::Transaction<'_>,
     command: &Command<'_>,
 ) -> Result<Answered, StoreFault> {
     tx.savepoint()?;
@@ -76,9 +76,9 @@ impl From<StoreFault> for Failed {
     }
 }
 
-fn attempt<'t, P: Participant>(
+fn attempt<P: Participant>(
     participant: &P,
-    tx: &mut <P::Store as Store>::Transaction<'t>,
+    tx: &mut <P::Store as Store>::Transaction<'_>,
     command: &Command<'_>,
 ) -> Result<Answered, Failed> {
     let key = BranchKey::of(command);

@@ -18,9 +18,8 @@ use crate::barrier::{BranchKey, Home, Row};
 
 /// A store. It is shared by the workers of a runtime; what belongs to one worker is its session.
 pub trait Store: Send + Sync + 'static {
-    /// One worker's own part, such as a connection. Made on that worker's thread, made anew after a failed `begin`
-    /// or `commit`.
-    type Session;
+    /// One worker's own part, such as a connection; made anew after a failed `begin` or `commit`.
+    type Session: Send;
     /// What business code gets: the open transaction of a database, or the state in memory.
     type Business<'t>
     where

@@ -1,0 +1,586 @@
+//! The Kafka side: commands in, replies out, offsets behind.
+//!
+//! ```text
+//!  commands.<participant> ──poll──▶ worker = hash of the record's key ──▶ one local transaction a batch
+//!           ▲                                                                   │ committed
+//!           └── offsets, once everything below is finished ◀── delivered ── reply to the inbox
+//! ```
+//! One thread polls. With one worker the work is done there; with more, each worker has its own thread, and commands
+//! of one key stay in order. Nothing ticks while records flow: a poll returns with the first record, everything
+//! that waits behind it joins its batch.
+//!
+//! Bounded in flight: with [`Settings::in_flight_max`] commands unfinished, nothing more is taken; the group keeps its
+//! member. When a partition goes elsewhere, what has begun is finished and committed, what waits is dropped. A crash
+//! between effect and commit makes a duplicate, which the barrier answers from memory.
+//!
+//! Deliberately absent: retries of business code. The coordinator asks again, with its own pauses.
+
+mod counters;
+mod progress;
+mod replies;
+mod worker;
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use sagamore_kafka::client::ClientSettings;
+use sagamore_schemas::ids::Name;
+use sagamore_schemas::topics::{Prefix, Topic, command_topic};
+use tracing::{debug, info, warn};
+
+pub use counters::Counters;
+use progress::Position;
+use replies::{Replies, Shared};
+use worker::{Taken, Worker};
+
+use crate::participant::Participant;
+use counters::count;
+
+/// How long a poll waits for a first record: what a stop waits for at most, and nothing else.
+const IDLE_POLL: Duration = Duration::from_millis(100);
+/// How often finished work is committed: what a crash repeats, at the cost of one small record a turn.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a rebalance or a stop waits for replies under way. They are repeated by whoever comes next.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often failed deliveries are tried again.
+const RESEND_INTERVAL: Duration = Duration::from_millis(250);
+/// After so long without room, the consumer is paused and polled, so that rebalances are answered meanwhile.
+const PAUSE_AFTER: Duration = Duration::from_secs(1);
+/// How often an unreachable cluster is told of again.
+const TROUBLE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a topic that does not exist yet is looked for, in ms.
+const METADATA_REFRESH_MS: &str = "2000";
+
+/// How a runtime runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the cluster is.
+    pub clients: ClientSettings,
+    /// What the names of topics and group begin with.
+    pub prefix: Prefix,
+    /// Whose commands are taken; also the `source` of the replies.
+    pub participant: Name,
+    /// Threads that do the work. One does it on the polling thread, which is quickest for short effects.
+    pub workers: NonZeroUsize,
+    /// Commands taken whose replies are not delivered. It covers a second of replies under way at full speed.
+    pub in_flight_max: NonZeroUsize,
+    /// Commands in one local transaction: what a failing commit makes repeat one by one.
+    pub batch_max: NonZeroUsize,
+    /// Whether replies carry the header `content-type`. It costs throughput, and readers need none.
+    pub has_content_type: bool,
+}
+
+impl Settings {
+    /// One worker, 20,000 in flight, batches of 500, with the header.
+    pub fn new(clients: ClientSettings, prefix: Prefix, participant: Name) -> Self {
+        let number = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            clients,
+            prefix,
+            participant,
+            workers: NonZeroUsize::MIN,
+            in_flight_max: number(20_000),
+            batch_max: number(500),
+            has_content_type: true,
+        }
+    }
+}
+
+/// Why a runtime does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The client library does not take the settings.
+    #[error("Kafka client: {0}")]
+    Client(#[from] KafkaError),
+    /// The system gives no thread.
+    #[error("thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// A defect: a thread of the runtime panicked.
+    #[error("the runtime panicked")]
+    Panicked,
+}
+
+/// A participant at work.
+pub struct Runtime;
+
+impl Runtime {
+    /// Takes commands until it is stopped. Unreachable brokers are told of and tried again, for ever.
+    pub fn spawn<P: Participant>(
+        participant: P,
+        store: P::Store,
+        settings: &Settings,
+    ) -> Result<Handle, RuntimeError> {
+        let shared = Arc::new(Shared::new());
+        let ending = Arc::new(AtomicU8::new(Ending::None as u8));
+        let client_id = format!("sagamore-{}", settings.participant);
+        let group = format!("{}.{}", settings.prefix, settings.participant);
+        let topic: Arc<str> = command_topic(&settings.prefix, &settings.participant).into();
+
+        let mut config = settings.clients.participant_consumer(&group, &client_id);
+        if config.get("topic.metadata.refresh.interval.ms").is_none() {
+            config.set("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS);
+        }
+        let membership = Membership {
+            shared: Arc::clone(&shared),
+            ending: Arc::clone(&ending),
+            topic: Arc::clone(&topic),
+        };
+        let consumer: BaseConsumer<Membership> = config.create_with_context(membership)?;
+        consumer.subscribe(&[&topic])?;
+        let replies = Arc::new(Replies::new(
+            settings.clients.client_producer(&client_id),
+            Topic::Inbox.name(&settings.prefix),
+            settings.has_content_type,
+            Arc::clone(&shared),
+        )?);
+
+        let (participant, store) = (Arc::new(participant), Arc::new(store));
+        let worker = || {
+            Worker::new(
+                Arc::clone(&participant),
+                Arc::clone(&store),
+                Arc::clone(&replies),
+                Arc::clone(&shared),
+                Arc::clone(&topic),
+                format!("/{}", settings.participant),
+            )
+        };
+        let crew = Crew::new(settings, worker)?;
+        let poller = Poller {
+            consumer,
+            crew,
+            replies: Arc::clone(&replies),
+            shared: Arc::clone(&shared),
+            ending: Arc::clone(&ending),
+            topic,
+            in_flight_max: settings.in_flight_max.get(),
+            batch_max: settings.batch_max.get(),
+            taken: Vec::new(),
+            spare: Vec::new(),
+            trouble: Trouble::default(),
+            committed_at: Instant::now(),
+            resent_at: Instant::now(),
+        };
+        let thread = thread::Builder::new()
+            .name(format!("{}-poll", settings.participant))
+            .spawn(move || poller.run())?;
+        Ok(Handle { thread: Some(thread), shared, ending })
+    }
+}
+
+/// A running participant. Dropped, it is stopped.
+pub struct Handle {
+    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    ending: Arc<AtomicU8>,
+}
+
+impl Handle {
+    /// Asks for the graceful end: nothing new begins, replies leave, offsets are committed, the group is left.
+    pub fn stop(&self) {
+        self.end(Ending::Stop);
+    }
+
+    /// For tests: ends as a crash would, without finishing, sending or committing what is under way.
+    pub fn abandon(&self) {
+        self.end(Ending::Abandon);
+    }
+
+    /// Waits for the end.
+    pub fn join(mut self) -> Result<Counters, RuntimeError> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(_)) => Err(RuntimeError::Panicked),
+            Some(Ok(())) | None => Ok(self.counters()),
+        }
+    }
+
+    /// What has been done so far.
+    pub fn counters(&self) -> Counters {
+        self.shared.counts.snapshot(self.shared.progress.in_flight())
+    }
+
+    /// Whether it is still at work.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    fn end(&self, ending: Ending) {
+        self.ending.fetch_max(ending as u8, Ordering::AcqRel);
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Ending {
+    None = 0,
+    Stop = 1,
+    Abandon = 2,
+}
+
+fn asked_to_end(ending: &AtomicU8) -> Ending {
+    match ending.load(Ordering::Acquire) {
+        0 => Ending::None,
+        1 => Ending::Stop,
+        _ => Ending::Abandon,
+    }
+}
+
+/// Those who do the work.
+enum Crew<P: Participant> {
+    Inline(Box<Worker<P>>),
+    Threads { senders: Vec<mpsc::Sender<Vec<Taken>>>, threads: Vec<JoinHandle<()>> },
+}
+
+impl<P: Participant> Crew<P> {
+    fn new(settings: &Settings, worker: impl Fn() -> Worker<P>) -> Result<Self, RuntimeError> {
+        if settings.workers.get() == 1 {
+            return Ok(Self::Inline(Box::new(worker())));
+        }
+        let (mut senders, mut threads) = (Vec::new(), Vec::new());
+        for number in 0..settings.workers.get() {
+            // Bounded by what may be in flight.
+            let (sender, receiver) = mpsc::channel::<Vec<Taken>>();
+            let mut worker = worker();
+            let thread = thread::Builder::new()
+                .name(format!("{}-{number}", settings.participant))
+                .spawn(move || receiver.into_iter().for_each(|mut batch| worker.run(&mut batch)))?;
+            senders.push(sender);
+            threads.push(thread);
+        }
+        Ok(Self::Threads { senders, threads })
+    }
+
+    /// Gives each record to the worker of its key, and returns the buffers that are free again.
+    fn work(&mut self, mut batch: Vec<Taken>) -> Vec<Taken> {
+        match self {
+            Self::Inline(worker) => {
+                worker.run(&mut batch);
+                batch
+            }
+            Self::Threads { senders, .. } => {
+                let mut shares: Vec<Vec<Taken>> = senders.iter().map(|_| Vec::new()).collect();
+                for taken in batch {
+                    let worker = usize::try_from(taken.key_hash % senders.len() as u64).unwrap_or(0);
+                    shares[worker].push(taken);
+                }
+                for (sender, share) in senders.iter().zip(shares) {
+                    let is_given = share.is_empty() || sender.send(share).is_ok();
+                    assert!(is_given, "a worker of the participant has panicked");
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    fn join(self) {
+        match self {
+            Self::Inline(_) => {}
+            Self::Threads { senders, threads } => {
+                drop(senders);
+                for thread in threads {
+                    assert!(thread.join().is_ok(), "a worker of the participant has panicked");
+                }
+            }
+        }
+    }
+}
+
+/// The thread that owns the consumer.
+struct Poller<P: Participant> {
+    consumer: BaseConsumer<Membership>,
+    crew: Crew<P>,
+    replies: Arc<Replies>,
+    shared: Arc<Shared>,
+    ending: Arc<AtomicU8>,
+    topic: Arc<str>,
+    in_flight_max: usize,
+    batch_max: usize,
+    taken: Vec<Taken>,
+    spare: Vec<Taken>,
+    trouble: Trouble,
+    committed_at: Instant,
+    resent_at: Instant,
+}
+
+impl<P: Participant> Poller<P> {
+    fn run(mut self) {
+        info!(topic = %self.topic, "taking commands");
+        while asked_to_end(&self.ending) == Ending::None {
+            if self.has_room() {
+                self.take();
+                let batch = std::mem::take(&mut self.taken);
+                if !batch.is_empty() {
+                    let free = self.crew.work(batch);
+                    self.recycle(free);
+                }
+            } else {
+                self.wait_for_room();
+            }
+            self.commit_when_due();
+            self.resend_when_due();
+        }
+        self.finish();
+    }
+
+    fn has_room(&self) -> bool {
+        self.shared.progress.in_flight() < self.in_flight_max
+    }
+
+    /// Takes what is there, up to a batch; waits for the first one only.
+    fn take(&mut self) {
+        let mut timeout = if self.taken.is_empty() { IDLE_POLL } else { Duration::ZERO };
+        while self.taken.len() < self.batch_max {
+            match self.consumer.poll(timeout) {
+                Some(Ok(message)) => {
+                    let taken = take_record(&self.shared, &mut self.spare, &message);
+                    self.taken.extend(taken);
+                    self.trouble.over();
+                    timeout = Duration::ZERO;
+                }
+                Some(Err(failure)) => {
+                    self.trouble.tell(&self.topic, &failure);
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn recycle(&mut self, free: Vec<Taken>) {
+        // Large values give their memory back; the usual ones are kept for as many as one batch takes.
+        const KEPT_BYTES: usize = 16 * 1024;
+        let room = self.batch_max.saturating_sub(self.spare.len());
+        self.spare.extend(free.into_iter().filter(|taken| taken.value.capacity() <= KEPT_BYTES).take(room));
+    }
+
+    /// Not polling is the quickest pause; a long one is made a real pause, so that rebalances are answered.
+    fn wait_for_room(&mut self) {
+        let enough = self.in_flight_max.saturating_sub(self.batch_max.min(self.in_flight_max / 2).max(1));
+        let since = Instant::now();
+        let mut is_paused = false;
+        while asked_to_end(&self.ending) == Ending::None
+            && !self.shared.progress.wait_until_in_flight(enough, IDLE_POLL)
+        {
+            self.commit_when_due();
+            self.resend_when_due();
+            if since.elapsed() >= PAUSE_AFTER {
+                if !is_paused {
+                    let in_flight = self.shared.progress.in_flight();
+                    warn!(topic = %self.topic, in_flight, "work does not finish; nothing more is taken");
+                }
+                is_paused = true;
+                self.poll_paused();
+            }
+        }
+        if is_paused {
+            self.for_assignment("resume", Consumer::resume);
+            info!(topic = %self.topic, "taking commands again");
+        }
+    }
+
+    /// Lets the client library do its duties; a record that slips through is taken all the same.
+    fn poll_paused(&mut self) {
+        self.for_assignment("pause", Consumer::pause);
+        match self.consumer.poll(Duration::ZERO) {
+            Some(Ok(message)) => {
+                let taken = take_record(&self.shared, &mut self.spare, &message);
+                self.taken.extend(taken);
+            }
+            Some(Err(failure)) => self.trouble.tell(&self.topic, &failure),
+            None => {}
+        }
+    }
+
+    fn for_assignment(
+        &self,
+        verb: &'static str,
+        work: impl FnOnce(&BaseConsumer<Membership>, &TopicPartitionList) -> KafkaResult<()>,
+    ) {
+        let done = self.consumer.assignment().and_then(|partitions| work(&self.consumer, &partitions));
+        if let Err(failure) = done {
+            warn!(topic = %self.topic, verb, %failure, "the assignment does not follow");
+        }
+    }
+
+    fn commit_when_due(&mut self) {
+        if self.committed_at.elapsed() < COMMIT_INTERVAL {
+            return;
+        }
+        self.committed_at = Instant::now();
+        let moved = self.shared.progress.take_moved();
+        commit(&self.consumer, &self.topic, &moved, CommitMode::Async);
+    }
+
+    fn resend_when_due(&mut self) {
+        if self.resent_at.elapsed() >= RESEND_INTERVAL {
+            self.resent_at = Instant::now();
+            self.replies.resend();
+        }
+    }
+
+    fn finish(mut self) {
+        self.shared.progress.drain();
+        self.shared.progress.begin(&mut self.taken, Taken::token);
+        self.crew.join();
+        if asked_to_end(&self.ending) == Ending::Abandon {
+            return;
+        }
+        let deadline = Instant::now() + FINISH_TIMEOUT;
+        while !self.shared.progress.wait_until_in_flight(0, IDLE_POLL) && Instant::now() < deadline {
+            self.replies.resend();
+        }
+        let positions = self.shared.progress.positions();
+        commit(&self.consumer, &self.topic, &positions, CommitMode::Sync);
+        info!(topic = %self.topic, in_flight = self.shared.progress.in_flight(), "stopped");
+    }
+}
+
+fn take_record(shared: &Shared, spare: &mut Vec<Taken>, message: &BorrowedMessage<'_>) -> Option<Taken> {
+    let token = shared.progress.take(message.partition(), message.offset())?;
+    let mut record = spare.pop().unwrap_or_default();
+    record.token = Some(token);
+    record.partition = message.partition();
+    record.offset = message.offset();
+    record.key_hash = hash_of(message.key());
+    record.value.clear();
+    record.value.extend_from_slice(message.payload().unwrap_or_default());
+    count(&shared.counts.taken);
+    Some(record)
+}
+
+fn hash_of(key: Option<&[u8]>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn commit(consumer: &BaseConsumer<Membership>, topic: &str, positions: &[Position], mode: CommitMode) {
+    if positions.is_empty() {
+        return;
+    }
+    let mut offsets = TopicPartitionList::with_capacity(positions.len());
+    for Position { partition, offset } in positions {
+        let added = offsets.add_partition_offset(topic, *partition, Offset::Offset(*offset));
+        debug_assert!(added.is_ok(), "{offset} is an offset that was read");
+    }
+    if let Err(failure) = consumer.commit(&offsets, mode) {
+        warn!(topic, %failure, "offsets not committed: this work may be asked again, and repeated from memory");
+    }
+}
+
+/// What the consumer calls from inside `poll`.
+struct Membership {
+    shared: Arc<Shared>,
+    ending: Arc<AtomicU8>,
+    topic: Arc<str>,
+}
+
+impl ClientContext for Membership {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_client(level, facility, message);
+    }
+}
+
+impl ConsumerContext for Membership {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                let partitions = numbers(partitions);
+                info!(topic = %self.topic, ?partitions, "partitions come");
+                self.shared.progress.assign(partitions);
+            }
+            Rebalance::Revoke(partitions) => {
+                let partitions = numbers(partitions);
+                info!(topic = %self.topic, ?partitions, "partitions go");
+                let is_abandoned = asked_to_end(&self.ending) == Ending::Abandon;
+                let timeout = if is_abandoned { Duration::ZERO } else { FINISH_TIMEOUT };
+                let positions = self.shared.progress.revoke(&partitions, timeout);
+                if !is_abandoned {
+                    commit(consumer, &self.topic, &positions, CommitMode::Sync);
+                }
+            }
+            Rebalance::Error(failure) => warn!(topic = %self.topic, %failure, "rebalance"),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(failure) = result {
+            warn!(topic = %self.topic, %failure, "offsets not committed; tried again");
+            self.shared.progress.forget_commits();
+        }
+    }
+}
+
+fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
+    partitions
+        .elements()
+        .iter()
+        .map(rdkafka::topic_partition_list::TopicPartitionListElem::partition)
+        .collect()
+}
+
+/// Says that the cluster is away, not every time the client library does.
+#[derive(Default)]
+struct Trouble {
+    since: Option<Instant>,
+    told: Option<Instant>,
+}
+
+impl Trouble {
+    fn tell(&mut self, topic: &str, failure: &KafkaError) {
+        self.since.get_or_insert_with(Instant::now);
+        if self.told.is_some_and(|told| told.elapsed() < TROUBLE_INTERVAL) {
+            debug!(topic, %failure, "Kafka still in trouble");
+            return;
+        }
+        self.told = Some(Instant::now());
+        if failure.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
+            warn!(
+                topic,
+                "the command topic does not exist; applying a definition with this participant creates it"
+            );
+        } else {
+            warn!(topic, %failure, "no commands from Kafka; trying again");
+        }
+    }
+
+    fn over(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.told = None;
+            info!(seconds = since.elapsed().as_secs(), "commands from Kafka again");
+        }
+    }
+}
+
+fn log_client(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(facility, "{message}");
+        }
+        // Connections that come and go are told by the polling thread.
+        RDKafkaLogLevel::Error
+        | RDKafkaLogLevel::Warning
+        | RDKafkaLogLevel::Notice
+        | RDKafkaLogLevel::Info => {
+            debug!(facility, "{message}");
+        }
+        RDKafkaLogLevel::Debug => tracing::trace!(facility, "{message}"),
+    }
+}

@@ -1,0 +1,61 @@
+//! What a runtime has done, in numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// What a runtime has done since it was spawned, in commands.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Taken, with the reply not yet delivered.
+            pub in_flight: u64,
+        }
+
+        #[derive(Default)]
+        pub(super) struct Counts {
+            $(pub(super) $name: AtomicU64,)*
+        }
+
+        impl Counts {
+            pub(super) fn snapshot(&self, in_flight: usize) -> Counters {
+                Counters {
+                    $($name: self.$name.load(Ordering::Relaxed),)*
+                    in_flight: u64::try_from(in_flight).unwrap_or(u64::MAX),
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Read from the command topic.
+    taken,
+    /// Business code ran, and its effect is kept.
+    effects,
+    /// Business code said no.
+    refusals,
+    /// Duplicates: the stored answer was repeated.
+    repeated,
+    /// Nothing to undo, or refused by the barrier.
+    nothing,
+    /// Answered `error`.
+    failed,
+    /// Not a command; logged with its place and passed over.
+    undecodable,
+    /// Wanting their reply anywhere but in the inbox; logged with their place and passed over.
+    misdirected,
+    /// Replies delivered.
+    delivered,
+    /// Replies sent again after a failed delivery.
+    resent,
+    /// Replies that can never be delivered; logged.
+    undeliverable,
+}
+
+/// One more.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
