@@ -439,13 +439,7 @@ impl<E> Compiler<'_, E> {
     }
 
     fn text(&mut self, text: &str) -> Node {
-        let mut pieces = match self.pieces(text) {
-            Ok(pieces) => pieces,
-            Err(cause) => {
-                self.faults.push(TemplateFault { at: self.at.clone(), cause });
-                return Node::Literal("null".into());
-            }
-        };
+        let mut pieces = self.pieces(text);
         match (pieces.pop(), pieces.is_empty()) {
             (None, _) => Node::Literal("\"\"".into()),
             (Some(Piece::Path(path)), true) => Node::Value(path),
@@ -457,7 +451,8 @@ impl<E> Compiler<'_, E> {
         }
     }
 
-    fn pieces(&mut self, text: &str) -> Result<Vec<Piece>, TemplateError<E>> {
+    /// The text cut at its paths; a faulty one is noted and left out.
+    fn pieces(&mut self, text: &str) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -468,11 +463,19 @@ impl<E> Compiler<'_, E> {
                 literal.push_str("${");
                 rest = after;
             } else if let Some(after) = rest.strip_prefix("${") {
-                let (path, after) = after.split_once('}').ok_or(TemplateError::Unclosed)?;
-                if !literal.is_empty() {
-                    pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+                let Some((path, after)) = after.split_once('}') else {
+                    self.fault(TemplateError::Unclosed);
+                    return pieces;
+                };
+                match self.path(path) {
+                    Ok(path) => {
+                        if !literal.is_empty() {
+                            pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+                        }
+                        pieces.push(Piece::Path(path));
+                    }
+                    Err(cause) => self.fault(cause),
                 }
-                pieces.push(Piece::Path(self.path(path)?));
                 rest = after;
             } else {
                 literal.push('$');
@@ -483,7 +486,11 @@ impl<E> Compiler<'_, E> {
         if !literal.is_empty() {
             pieces.push(Piece::Literal(literal));
         }
-        Ok(pieces)
+        pieces
+    }
+
+    fn fault(&mut self, cause: TemplateError<E>) {
+        self.faults.push(TemplateFault { at: self.at.clone(), cause });
     }
 
     fn path(&mut self, text: &str) -> Result<Path, TemplateError<E>> {
@@ -506,5 +513,128 @@ impl<E> Compiler<'_, E> {
             return Err(TemplateError::Malformed(text.to_owned()));
         }
         Ok(Path { root, segments: rest.iter().map(|&segment| segment.into()).collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const INPUT: &str = r#"{"n": 1.10, "big":12345678901234567890.000, "s":"a \"b\" \u00e9", "half":"\ud800", "no":null,
+        "o" : { "k" : [ 1 , {"x":"} ]"} ] }, "twice":1, "twice":2, "sp ace":3, "0":"zero", "\u006bey":4}"#;
+
+    fn compiled(template: &str) -> Template {
+        let document: ExactJson = serde_json::from_str(template).unwrap();
+        let steps: BTreeMap<&str, StepIndex> = [("reserve", StepIndex(0)), ("charge", StepIndex(1))].into();
+        let resolve = |name: &str| Ok::<_, ()>((*steps.get(name).ok_or(())?, name.parse().unwrap()));
+        Template::compile(&document, &resolve).unwrap_or_else(|faults| panic!("{template}: {faults:?}"))
+    }
+
+    fn with_scope<T>(input: &str, then: impl FnOnce(&Scope<'_>) -> T) -> T {
+        let input: &RawValue = serde_json::from_str(input).unwrap();
+        let reserved: &RawValue = serde_json::from_str(r#"{"id":"r-9"}"#).unwrap();
+        let result = |step: StepIndex| (step == StepIndex(0)).then_some(reserved);
+        then(&Scope { transaction: &"order-1".parse().unwrap(), input: Some(input), result: &result })
+    }
+
+    fn rendered(template: &str) -> String {
+        with_scope(INPUT, |scope| compiled(template).render(scope)).unwrap_or_else(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_a_template_becomes() {
+        let check = |given: &str, then: &str| assert_eq!(rendered(given), then, "{given}");
+        check(r#"{"a":[1.50,true,null,"x",{}]}"#, r#"{"a":[1.50,true,null,"x",{}]}"#);
+        check(r#""""#, r#""""#);
+        check(r#""${input.n}""#, "1.10");
+        check(r#"["${input.big}","${input.s}"]"#, r#"[12345678901234567890.000,"a \"b\" \u00e9"]"#);
+        check(r#""${input.o}""#, r#"{ "k" : [ 1 , {"x":"} ]"} ] }"#);
+        check(r#""${input.o.k.1.x}""#, r#""} ]""#);
+        check(r#""${input.0}""#, r#""zero""#);
+        check(r#""${input.key}""#, "4");
+        check(r#""${input.twice}""#, "2");
+        check(r#""${input.half}""#, r#""\ud800""#);
+        check(r#""${transaction.id}""#, r#""order-1""#);
+        check(r#"{"${input.n}":"${steps.reserve.id}"}"#, r#"{"${input.n}":"r-9"}"#);
+        check(r#"" ${input.n} ""#, r#"" 1.10 ""#);
+        check(
+            r#""<${input.s}|${input.no}|${input.o}>""#,
+            r#""<a \"b\" é|null|{\"k\":[1,{\"x\":\"} ]\"}]}>""#,
+        );
+        check(r#""$ $$ $${input.n} $$${input.n}${input.n}""#, r#""$ $$ ${input.n} $${input.n}1.10""#);
+    }
+
+    #[test]
+    fn what_has_no_value() {
+        let check = |given: &str, then: &str| assert_eq!(rendered(given), then, "{given}");
+        check(r#""${input.absent}""#, "${input.absent} does not exist");
+        check(r#""${input.n.x}""#, "${input.n.x} does not exist");
+        check(r#""${input.o.k.2}""#, "${input.o.k.2} does not exist");
+        check(r#""${input.o.k.01}""#, "${input.o.k.01} does not exist");
+        check(r#"{"a":"x ${steps.charge.id}"}"#, "${steps.charge.id} does not exist");
+        check(r#""x ${input.half}""#, "${input.half} is not readable text");
+        let long = format!(r#"{{"x":"{}"}}"#, "x".repeat(RENDERED_MAX_BYTES));
+        let render = |template| with_scope(&long, |scope| compiled(template).render(scope));
+        assert_eq!(render(r#""${input.x}""#), Err(RenderError::TooLarge { max_bytes: RENDERED_MAX_BYTES }));
+    }
+
+    #[test]
+    fn a_key_is_text() {
+        let check = |given: &str, then: &str| {
+            let key = with_scope(INPUT, |scope| compiled(given).render_text(scope));
+            assert_eq!(key.unwrap_or_else(|error| error.to_string()), then, "{given}");
+        };
+        check(r#""plain \"x\"""#, r#"plain "x""#);
+        check(r#""${steps.reserve.id}""#, "r-9");
+        check(r#""${input.n}/${transaction.id}""#, "1.10/order-1");
+        check(&format!(r#""{}""#, "x".repeat(1025)), "the result is larger than 1024 bytes");
+    }
+
+    fn json() -> impl Strategy<Value = String> {
+        let number = "-?(0|[1-9][0-9]{0,30})([.][0-9]{1,30})?([eE][+-]?[0-9]{1,3})?";
+        let text = any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap());
+        let leaf = prop_oneof![number, text, Just("true".to_owned()), Just("null".to_owned())];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            let fields = proptest::collection::vec(("[a-z\"\\\\ ]{0,3}", inner.clone()), 0..4);
+            let object = fields.prop_map(|fields| {
+                let field = |(key, value): &(String, String)| format!("{} : {value}", quoted(key));
+                format!("{{ {} }}", fields.iter().map(field).collect::<Vec<_>>().join(" ,"))
+            });
+            let array =
+                proptest::collection::vec(inner, 0..4).prop_map(|all| format!("[{}\t]", all.join(" , ")));
+            prop_oneof![object, array]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_yields_the_exact_text(value in json(), other in json()) {
+            let input = format!(r#"{{"a":{other},"b":[{other}, {{"c" : {value} }}],"d":{other}}}"#);
+            let template = compiled(r#"["${input.b.1.c}"]"#);
+            let text = with_scope(&input, |scope| template.render(scope)).unwrap();
+            prop_assert_eq!(text, format!("[{value}]"));
+        }
+
+        #[test]
+        fn what_is_rendered_is_json(value in json()) {
+            let template = compiled(r#"{"x":"<${input}> ${input}","y":"${input}"}"#);
+            let text = with_scope(&value, |scope| template.render(scope)).unwrap();
+            let parsed: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(parsed["y"].get(), value);
+        }
+
+        #[test]
+        fn a_literal_stays_what_it_is(value in json()) {
+            let document: ExactJson = serde_json::from_str(&value).unwrap();
+            prop_assume!(!document.to_string().contains("${"));
+            let resolve = |_: &str| Err(());
+            let template = Template::compile(&document, &resolve).unwrap();
+            let text = with_scope("null", |scope| template.render(scope)).unwrap();
+            prop_assert_eq!(text, document.to_string());
+        }
     }
 }
