@@ -5,5 +5,6 @@
 pub mod definition;
 pub mod home;
 pub mod ids;
+pub mod log;
 pub mod topics;
 pub mod wire;

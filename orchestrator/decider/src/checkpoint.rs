@@ -1,0 +1,253 @@
+//! What a checkpoint writes: everything touched since the last one, as of one inbox offset X.
+//!
+//! Safe when only a prefix of it is committed (section 6, rule 2 of the design): every record says as of which offset it
+//! is true, the record `\0checkpoint` comes last, an ended key is first stored as ended and made a tombstone by a later
+//! checkpoint only.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use sagamore_schemas::log::{
+    AppliedRecord, CHECKPOINT_KEY, CheckpointRecord, DEFINITION_KEY_PREFIX, FINISHED_KEY_PREFIX,
+    OWED_KEY_PREFIX, RawText, record_hash,
+};
+
+use crate::finished::seconds;
+use crate::output::{Destination, Output};
+use crate::shard::Shard;
+use crate::stored::{Key, Stored};
+
+/// Owed outputs in one state record, in bytes before encoding: far below the largest record.
+const OWED_RECORD_BYTES_MAX: usize = 512 * 1024;
+
+/// One record of the state topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateRecord {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its header.
+    pub as_of: i64,
+    /// Its value: empty for "ended", `None` for a tombstone.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Everything one Kafka transaction writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Everything below this inbox offset is folded in.
+    pub next_offset: i64,
+    /// Records of the state topic; the order among them does not matter.
+    pub state: Vec<StateRecord>,
+    /// `\0checkpoint`: to be sent after all others are acknowledged.
+    pub last: StateRecord,
+    /// Key and value of the journal's records.
+    pub journal: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A checkpoint that still waits for the acknowledgement of outputs.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    state: Vec<StateRecord>,
+    head: CheckpointRecord,
+    journal: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Shard {
+    /// Begins a checkpoint as of now. `None` when nothing was applied since the last one.
+    ///
+    /// What it takes is gone from the shard's list of things to store: a checkpoint that fails means that the shard is
+    /// dropped and taken over again.
+    pub fn draft(&mut self, since_offset: i64) -> Option<Draft> {
+        let as_of = self.next_offset;
+        if as_of <= since_offset {
+            return None;
+        }
+        let mut records: BTreeMap<Key, Option<Vec<u8>>> = BTreeMap::new();
+        records.extend(self.stored.take_ended().into_iter().map(|key| (key, None)));
+        let mut put = |stored: &mut Stored, key: Key, value: Vec<u8>| {
+            stored.put(key.clone(), as_of, value.is_empty());
+            records.insert(key, Some(value));
+        };
+
+        let ignored = std::mem::take(&mut self.stored.ignored);
+        for id in std::mem::take(&mut self.touched) {
+            let key = id.as_str().as_bytes().to_vec();
+            match self.births.get(&id).and_then(|offset| self.open.get(offset)) {
+                Some(transaction) => put(&mut self.stored, key, json(transaction)),
+                None if self.stored.contains(&key) => put(&mut self.stored, key, Vec::new()),
+                None => {}
+            }
+        }
+        for (id, definition) in self.definitions.take_unstored() {
+            put(
+                &mut self.stored,
+                format!("{DEFINITION_KEY_PREFIX}{id}").into_bytes(),
+                definition.as_bytes().to_vec(),
+            );
+        }
+        for (packed, until_s) in self.finished.take_unstored() {
+            let number = self.stored.finished_next;
+            self.stored.finished_next += 1;
+            self.stored.finished.insert(number, until_s);
+            put(&mut self.stored, finished_key(number), packed);
+        }
+        let now_s = seconds(self.clock);
+        let expired: Vec<u64> =
+            self.stored.finished.iter().filter(|(_, until_s)| **until_s < now_s).map(|(n, _)| *n).collect();
+        for number in expired {
+            self.stored.finished.remove(&number);
+            put(&mut self.stored, finished_key(number), Vec::new());
+        }
+        let mut rewritten: Vec<(Key, Vec<u8>)> = Vec::new();
+        for key in ignored {
+            let transaction = std::str::from_utf8(&key).ok().and_then(|id| id.parse().ok());
+            let open =
+                transaction.and_then(|id| self.births.get(&id)).and_then(|offset| self.open.get(offset));
+            let value = match open {
+                Some(transaction) => json(transaction),
+                None => self.shard_value(&key).unwrap_or_default(),
+            };
+            rewritten.push((key, value));
+        }
+        for (key, value) in rewritten {
+            if !records.contains_key(&key) {
+                self.stored.put(key.clone(), as_of, value.is_empty());
+                records.insert(key, Some(value));
+            }
+        }
+        let state = records.into_iter().map(|(key, value)| StateRecord { key, as_of, value }).collect();
+        Some(Draft { state, head: self.head(), journal: self.journal.take_unstored() })
+    }
+
+    /// Completes a draft: all outputs of its inputs are acknowledged but those that are `owed`.
+    pub fn complete(&mut self, draft: Draft, owed: &[&Output]) -> Checkpoint {
+        let Draft { mut state, mut head, journal } = draft;
+        let as_of = head.next_offset;
+        let records = owed_records(owed);
+        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        for (number, value) in (0..).zip(records) {
+            let key = owed_key(number);
+            self.stored.put(key.clone(), as_of, false);
+            state.retain(|record| record.key != key);
+            state.push(StateRecord { key, as_of, value: Some(value) });
+        }
+        for number in count..self.stored.owed_records {
+            let key = owed_key(number);
+            self.stored.put(key.clone(), as_of, true);
+            state.push(StateRecord { key, as_of, value: Some(Vec::new()) });
+        }
+        self.stored.owed_records = count;
+        head.stored_count = self.stored.count();
+        head.stored_xor = self.stored.xor();
+        head.owed = u32::try_from(owed.len()).unwrap_or(u32::MAX);
+        let last = StateRecord { key: CHECKPOINT_KEY.to_vec(), as_of, value: Some(json(&head)) };
+        Checkpoint { next_offset: as_of, state, last, journal }
+    }
+
+    fn head(&self) -> CheckpointRecord {
+        let settings = RawValue::from_string(serde_json::to_string(&self.settings).unwrap_or_default());
+        let Ok(settings) = settings else { unreachable!("settings are JSON") };
+        CheckpointRecord {
+            instance: self.identity.instance,
+            partition: self.identity.partition,
+            partitions: self.identity.partitions,
+            next_offset: self.next_offset,
+            applied: self.last.as_ref().map(|last| AppliedRecord {
+                offset: last.offset,
+                hash: record_hash(last.key.as_deref(), last.value.as_deref(), last.timestamp_ms),
+            }),
+            clock: self.clock,
+            level: self.level,
+            settings: RawText(settings),
+            chain: self.journal.head().clone(),
+            definitions_offset: self.definitions.last_offset(),
+            finished_next: self.stored.finished_next,
+            finished_purged: self.stored.finished.keys().next().copied().unwrap_or(self.stored.finished_next),
+            stored_count: 0,
+            stored_xor: Default::default(),
+            owed: 0,
+        }
+    }
+
+    /// The value of a key that is not a transaction's, if it means anything now.
+    fn shard_value(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let id = std::str::from_utf8(key).ok()?.strip_prefix(DEFINITION_KEY_PREFIX)?;
+        let (_, _, json) = self.definitions.iter().find(|(known, _, _)| known.to_string() == id)?;
+        Some(json.as_bytes().to_vec())
+    }
+}
+
+fn finished_key(number: u64) -> Key {
+    format!("{FINISHED_KEY_PREFIX}{number}").into_bytes()
+}
+
+fn owed_key(number: u32) -> Key {
+    format!("{OWED_KEY_PREFIX}{number}").into_bytes()
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => bytes,
+        Err(error) => unreachable!("the state holds nothing that JSON cannot: {error}"),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredOutput {
+    destination: Destination,
+    key: Option<String>,
+    value: Option<String>,
+    headers: Vec<(String, String)>,
+}
+
+fn owed_records(owed: &[&Output]) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    let mut batch: Vec<StoredOutput> = Vec::new();
+    let mut bytes = 0;
+    for output in owed {
+        if bytes > OWED_RECORD_BYTES_MAX {
+            records.push(json(&std::mem::take(&mut batch)));
+            bytes = 0;
+        }
+        bytes += output.size_bytes();
+        batch.push(StoredOutput {
+            destination: output.destination.clone(),
+            key: output.key.as_deref().map(|key| BASE64.encode(key)),
+            value: output.value.as_deref().map(|value| BASE64.encode(value)),
+            headers: output
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), BASE64.encode(value)))
+                .collect(),
+        });
+    }
+    if !batch.is_empty() {
+        records.push(json(&batch));
+    }
+    records
+}
+
+/// Reads one record of owed outputs.
+pub(crate) fn read_owed(value: &[u8]) -> Result<Vec<Output>, String> {
+    let stored: Vec<StoredOutput> = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+    let bytes = |text: String| BASE64.decode(text).map(Into::into).map_err(|error| error.to_string());
+    stored
+        .into_iter()
+        .map(|output| {
+            Ok(Output {
+                destination: output.destination,
+                key: output.key.map(bytes).transpose()?,
+                value: output.value.map(bytes).transpose()?,
+                headers: output
+                    .headers
+                    .into_iter()
+                    .map(|(name, value)| Ok::<_, String>((name, bytes(value)?)))
+                    .collect::<Result<_, _>>()?,
+            })
+        })
+        .collect()
+}

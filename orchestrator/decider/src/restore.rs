@@ -1,0 +1,254 @@
+//! Takeover: from the records of a state partition to the shard as of the last checkpoint.
+//!
+//! Per key counts the newest record that is true as of the last `\0checkpoint` or before; what is true as of a later
+//! offset belongs to a checkpoint that never completed, is ignored, and is written again by the first checkpoint of the
+//! new owner. The count and the XOR in the checkpoint prove that nothing is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sagamore_schemas::log::{
+    AS_OF, AppliedRecord, BARRIER_KEY, CHECKPOINT_KEY, CheckpointRecord, DEFINITION_KEY_PREFIX,
+    FINISHED_KEY_PREFIX, OWED_KEY_PREFIX,
+};
+use sagamore_schemas::topics::INSTANCE_KEY;
+
+use crate::checkpoint::read_owed;
+use crate::identity::Identity;
+use crate::journal::Journal;
+use crate::output::Output;
+use crate::settings::{LEVEL_MAX, Settings};
+use crate::shard::Shard;
+use crate::stored::{Key, Stored};
+use crate::timers::{TimerEntry, TimerOwner};
+use crate::transaction::{Phase, StepPhase, Transaction};
+
+/// Why a shard cannot be restored. It halts: none of these heals by trying again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// A record that cannot be read.
+    #[error("state record {key:?} is damaged: {cause}")]
+    Damaged {
+        /// Its key, printable.
+        key: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// Count or XOR of the stored keys differ from what the checkpoint says.
+    #[error(
+        "the state holds {found} keys where the checkpoint says {expected}, or other versions of them: a record is missing or foreign"
+    )]
+    Incomplete {
+        /// Keys found.
+        found: u64,
+        /// Keys the checkpoint counts.
+        expected: u64,
+    },
+    /// The state belongs to another installation, shard or partition count.
+    #[error("the state belongs to {found}, this shard is {expected}")]
+    Foreign {
+        /// What the checkpoint says.
+        found: String,
+        /// What we are.
+        expected: String,
+    },
+    /// A level this binary does not know.
+    #[error("the shard is at level {level}, this binary knows {known} at most: run the newer one")]
+    Level {
+        /// The shard's.
+        level: u32,
+        /// Ours.
+        known: u32,
+    },
+}
+
+/// A shard as of its last checkpoint.
+#[derive(Debug)]
+pub struct Restored {
+    /// The shard; its next offset is where the inbox is to be read from.
+    pub shard: Shard,
+    /// Outputs that were owed.
+    pub owed: Vec<Output>,
+    /// The last input it holds, to be compared with the inbox. `None`: there was no checkpoint yet, which is legal only
+    /// while the inbox begins at offset 0.
+    pub applied: Option<AppliedRecord>,
+}
+
+/// Takes the records of a state partition in their order, up to the new owner's own barrier.
+#[derive(Debug, Default)]
+pub struct StateReader {
+    versions: BTreeMap<Key, Vec<Version>>,
+    checkpoint: Option<CheckpointRecord>,
+}
+
+#[derive(Debug)]
+struct Version {
+    as_of: i64,
+    value: Option<Vec<u8>>,
+}
+
+impl StateReader {
+    /// Takes one record. `as_of` is the value of the header [`AS_OF`].
+    pub fn read(
+        &mut self,
+        key: &[u8],
+        as_of: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<(), RestoreError> {
+        if key == BARRIER_KEY || key == INSTANCE_KEY {
+            return Ok(());
+        }
+        if key == CHECKPOINT_KEY {
+            let head =
+                serde_json::from_slice(value.unwrap_or_default()).map_err(|error| damaged(key, error))?;
+            self.checkpoint = Some(head);
+            return Ok(());
+        }
+        let as_of = as_of
+            .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
+            .ok_or_else(|| damaged(key, format!("header {AS_OF} is missing or no offset")))?;
+        let x = self.checkpoint.as_ref().map_or(0, |head| head.next_offset);
+        let versions = self.versions.entry(key.to_vec()).or_default();
+        versions.push(Version { as_of, value: value.map(<[u8]>::to_vec) });
+        keep_what_may_count(versions, x);
+        Ok(())
+    }
+
+    /// Builds the shard.
+    pub fn finish(self, identity: Identity) -> Result<Restored, RestoreError> {
+        let x = self.checkpoint.as_ref().map_or(0, |head| head.next_offset);
+        let mut shard = Shard::new(identity);
+        let mut ignored = BTreeSet::new();
+        let mut chosen: BTreeMap<Key, Version> = BTreeMap::new();
+        for (key, mut versions) in self.versions {
+            keep_what_may_count(&mut versions, x);
+            if versions.iter().any(|version| version.as_of > x) {
+                ignored.insert(key.clone());
+            }
+            if let Some(version) = versions.into_iter().find(|version| version.as_of <= x)
+                && version.value.is_some()
+            {
+                chosen.insert(key, version);
+            }
+        }
+        let mut stored = Stored::default();
+        for (key, version) in &chosen {
+            stored.put(key.clone(), version.as_of, version.value.as_ref().is_some_and(Vec::is_empty));
+        }
+        let applied = match self.checkpoint {
+            Some(head) => adopt(&mut shard, &mut stored, head)?,
+            None if stored.count() == 0 => None,
+            None => return Err(RestoreError::Incomplete { found: stored.count(), expected: 0 }),
+        };
+        stored.ignored = ignored;
+        let owed = load(&mut shard, &mut stored, chosen)?;
+        shard.stored = stored;
+        Ok(Restored { shard, owed, applied })
+    }
+}
+
+/// Of the versions as of X or before only the newest can count; later ones may, or are ignored.
+fn keep_what_may_count(versions: &mut Vec<Version>, x: i64) {
+    let newest = versions.iter().rposition(|version| version.as_of <= x);
+    let mut position = 0;
+    versions.retain(|version| {
+        position += 1;
+        version.as_of > x || Some(position - 1) == newest
+    });
+}
+
+fn adopt(
+    shard: &mut Shard,
+    stored: &mut Stored,
+    head: CheckpointRecord,
+) -> Result<Option<AppliedRecord>, RestoreError> {
+    let identity = &shard.identity;
+    let place = |instance, partition, partitions| {
+        format!("partition {partition} of {partitions} of instance {instance}")
+    };
+    let found = place(head.instance, head.partition, head.partitions);
+    let expected = place(identity.instance, identity.partition, identity.partitions);
+    if found != expected {
+        return Err(RestoreError::Foreign { found, expected });
+    }
+    if head.level > LEVEL_MAX {
+        return Err(RestoreError::Level { level: head.level, known: LEVEL_MAX });
+    }
+    if head.stored_count != stored.count() || head.stored_xor != stored.xor() {
+        return Err(RestoreError::Incomplete { found: stored.count(), expected: head.stored_count });
+    }
+    let settings: Settings =
+        serde_json::from_str(head.settings.0.get()).map_err(|error| damaged(CHECKPOINT_KEY, error))?;
+    shard.settings = settings;
+    shard.level = head.level;
+    shard.clock = head.clock;
+    shard.next_offset = head.next_offset;
+    shard.journal = Journal::at(head.chain);
+    shard.definitions.continue_at(head.definitions_offset);
+    stored.finished_next = head.finished_next;
+    Ok(head.applied)
+}
+
+fn load(
+    shard: &mut Shard,
+    stored: &mut Stored,
+    chosen: BTreeMap<Key, Version>,
+) -> Result<Vec<Output>, RestoreError> {
+    let mut owed = Vec::new();
+    // Definitions first: "\0definition/" sorts before every transaction id.
+    for (key, version) in chosen {
+        let Some(value) = version.value.filter(|value| !value.is_empty()) else { continue };
+        let name = std::str::from_utf8(&key).map_err(|error| damaged(&key, error))?;
+        if name.starts_with(DEFINITION_KEY_PREFIX) {
+            let json = std::str::from_utf8(&value).map_err(|error| damaged(&key, error))?;
+            shard.definitions.load(json).map_err(|cause| damaged(&key, cause))?;
+        } else if let Some(number) = name.strip_prefix(FINISHED_KEY_PREFIX) {
+            let number = number.parse().map_err(|error| damaged(&key, error))?;
+            let until_s = shard.finished.load(&value).ok_or_else(|| damaged(&key, "not packed endings"))?;
+            stored.finished.insert(number, until_s);
+        } else if name.starts_with(OWED_KEY_PREFIX) {
+            owed.extend(read_owed(&value).map_err(|cause| damaged(&key, cause))?);
+            stored.owed_records += 1;
+        } else {
+            let transaction = serde_json::from_slice(&value).map_err(|error| damaged(&key, error))?;
+            resume(shard, transaction).map_err(|cause| damaged(&key, cause))?;
+        }
+    }
+    shard.finished.expire(shard.clock);
+    Ok(owed)
+}
+
+fn resume(shard: &mut Shard, transaction: Transaction) -> Result<(), String> {
+    let known = shard.definitions.iter().find(|(id, _, _)| **id == transaction.definition);
+    let Some((_, plan, _)) = known else {
+        return Err(format!("definition {} is missing", transaction.definition));
+    };
+    if plan.steps.len() != transaction.steps.len() {
+        return Err(format!(
+            "{} steps where {} has {}",
+            transaction.steps.len(),
+            transaction.definition,
+            plan.steps.len()
+        ));
+    }
+    let birth_offset = transaction.birth.offset;
+    for (index, _) in plan.indexed() {
+        if let Some(due) = transaction.step(index).phase.due() {
+            shard.timers.arm(TimerEntry { due, birth_offset, owner: TimerOwner::Step(index) });
+        }
+    }
+    let pivot_asked = plan.pivot().is_some_and(|pivot| transaction.step(pivot).phase != StepPhase::Waiting);
+    if transaction.phase == Phase::Forward && !pivot_asked {
+        shard.timers.arm(crate::turn::deadline_timer(&transaction));
+    }
+    shard.open_bytes += transaction.payload_bytes() as u64;
+    shard.births.insert(transaction.id.clone(), birth_offset);
+    shard.open.insert(birth_offset, transaction);
+    Ok(())
+}
+
+fn damaged(key: &[u8], cause: impl ToString) -> RestoreError {
+    RestoreError::Damaged {
+        key: String::from_utf8_lossy(key).escape_debug().to_string(),
+        cause: cause.to_string(),
+    }
+}

@@ -1,0 +1,170 @@
+//! Admission: what becomes of a start. The first rule that holds decides.
+//!
+//! | the start | becomes |
+//! |---|---|
+//! | belongs to another partition | refused: wrong-home |
+//! | of an open id, with the same definition and data | accepted: it is known, its outcome will be told |
+//! | of a remembered ended id, with the same definition and data | told the same outcome again |
+//! | of a known id, with another definition or other data | refused: conflict |
+//! | older than the dedupe window, or too far ahead | refused: too-old, too-early |
+//! | of an unknown definition or version | refused: unknown-definition |
+//! | larger than a transaction may be | refused: too-large |
+//! | without a field that the definition maps | refused: missing-input |
+//! | while the shard holds as much as it may | refused: overloaded |
+//! | anything else | a transaction |
+
+use sagamore_schemas::log::{Digest256, JournalEntry};
+use sagamore_schemas::wire::{DefinitionRef, PayloadRef, Start};
+
+use sagamore_schemas::ids::Birth;
+
+use crate::output::{Notice, Output};
+use crate::shard::{Shard, fingerprint_of};
+use crate::transaction::{DefinitionId, Phase, Step, StepPhase, Transaction};
+
+impl Shard {
+    pub(crate) fn on_start(
+        &mut self,
+        entry: JournalEntry,
+        start: &Start<'_>,
+        outputs: &mut Vec<Output>,
+    ) -> Notice {
+        let offset = entry.offset;
+        match self.admit(start) {
+            Admission::New(definition) => {
+                let transaction = self.born(offset, start, definition);
+                self.open_transaction(entry, transaction, outputs);
+                Notice::Accepted
+            }
+            Admission::Open => Notice::Accepted,
+            Admission::Ended => {
+                self.tell_again(&start.subject, outputs);
+                Notice::Accepted
+            }
+            Admission::Refused(reason) => self.refuse(
+                offset,
+                start.subject.clone(),
+                Some(start.definition.to_string()),
+                reason,
+                outputs,
+            ),
+        }
+    }
+
+    fn admit(&self, start: &Start<'_>) -> Admission {
+        let id = &start.subject;
+        if !self.is_home(id) {
+            return Admission::refused(
+                "wrong-home",
+                "another inbox partition is this id's home (murmur2 of the id)",
+            );
+        }
+        let conflict =
+            || Admission::refused("conflict", "this id was started with another definition or other data");
+        if let Some(transaction) = self.births.get(id).and_then(|offset| self.open.get(offset)) {
+            let same = same_definition(&start.definition, &transaction.definition)
+                && same_bytes(&start.data, &transaction.input.as_ref());
+            return if same { Admission::Open } else { conflict() };
+        }
+        if let Some(ending) = self.finished.get(id) {
+            let hash = Digest256(start.data.sha256());
+            let same = start.definition.version.is_none_or(|version| version == ending.version)
+                && fingerprint_of(start.definition.name.as_str(), hash) == ending.fingerprint;
+            return if same { Admission::Ended } else { conflict() };
+        }
+        if start.time < self.clock.before(self.settings.dedupe_window) {
+            let window = self.settings.dedupe_window;
+            return Admission::refused(
+                "too-old",
+                &format!("first issued more than {window} ago, so that it may have run before"),
+            );
+        }
+        if start.time > self.clock.after(self.settings.start_ahead) {
+            let ahead = self.settings.start_ahead;
+            return Admission::refused(
+                "too-early",
+                &format!("its time is more than {ahead} ahead of the broker's clock"),
+            );
+        }
+        let Some(definition) = self.definitions.resolve(&start.definition) else {
+            return Admission::refused(
+                "unknown-definition",
+                &format!("{} has not been applied here", start.definition),
+            );
+        };
+        let bytes = start.data.size_bytes() as u64;
+        if bytes > self.settings.transaction_bytes_max {
+            let most = self.settings.transaction_bytes_max;
+            return Admission::refused("too-large", &format!("{bytes} bytes of data, {most} at most"));
+        }
+        let data = match &start.data {
+            PayloadRef::Json(raw) => Some(*raw),
+            PayloadRef::Base64(_) | PayloadRef::Absent => None,
+        };
+        let plan = self.definitions.plan(&definition);
+        let missing: Vec<String> = plan.missing_input(data).iter().map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            return Admission::refused(
+                "missing-input",
+                &format!("{definition} needs {}", missing.join(", ")),
+            );
+        }
+        let full = self.open.len() as u64 >= self.settings.open_max
+            || self.open_bytes + bytes > self.settings.open_bytes_max
+            || (self.finished.len() + self.open.len()) as u64 >= self.settings.finished_max;
+        if full {
+            return Admission::refused(
+                "overloaded",
+                "this shard holds as many transactions as it may: try again later",
+            );
+        }
+        Admission::New(definition)
+    }
+
+    fn born(&self, offset: i64, start: &Start<'_>, definition: DefinitionId) -> Transaction {
+        let plan = self.definitions.plan(&definition);
+        let step = || Step { phase: StepPhase::Waiting, result: Default::default(), reason: None };
+        Transaction {
+            id: start.subject.clone(),
+            birth: Birth { partition: self.identity.partition, offset },
+            definition,
+            logic: self.level,
+            time: start.time,
+            born: self.clock,
+            deadline: self.clock.after(plan.deadline),
+            traceparent: start.traceparent.as_deref().map(Into::into),
+            input: start.data.to_payload(),
+            input_hash: Digest256(start.data.sha256()),
+            phase: Phase::Forward,
+            reason: None,
+            steps: plan.steps.iter().map(|_| step()).collect(),
+            revision: 0,
+        }
+    }
+}
+
+enum Admission {
+    New(DefinitionId),
+    Open,
+    Ended,
+    Refused(String),
+}
+
+impl Admission {
+    fn refused(word: &str, why: &str) -> Self {
+        Self::Refused(format!("{word}: {why}"))
+    }
+}
+
+fn same_definition(asked: &DefinitionRef, pinned: &DefinitionId) -> bool {
+    asked.name == pinned.name && asked.version.is_none_or(|version| version == pinned.version)
+}
+
+fn same_bytes(one: &PayloadRef<'_>, other: &PayloadRef<'_>) -> bool {
+    match (one, other) {
+        (PayloadRef::Json(one), PayloadRef::Json(other)) => one.get() == other.get(),
+        (PayloadRef::Base64(one), PayloadRef::Base64(other)) => one == other,
+        (PayloadRef::Absent, PayloadRef::Absent) => true,
+        (PayloadRef::Json(_) | PayloadRef::Base64(_) | PayloadRef::Absent, _) => false,
+    }
+}

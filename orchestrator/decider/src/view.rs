@@ -1,0 +1,186 @@
+//! What the owner can tell about its shard: for the API and the metrics, never for the fold.
+
+use serde::Serialize;
+
+use sagamore_schemas::ids::{Time, TransactionId};
+
+use crate::definitions::Definitions;
+use crate::settings::Settings;
+use crate::shard::Shard;
+use crate::timers::Timers;
+use crate::transaction::{Phase, StepPhase, Transaction};
+
+/// One transaction, open or remembered.
+#[derive(Debug, Clone, Serialize)]
+pub struct TransactionView {
+    /// The id.
+    pub id: String,
+    /// `running`, `committing`, `rolling-back`, `stuck`, or the outcome.
+    pub status: &'static str,
+    /// Which life of the id.
+    pub birth: String,
+    /// Count of inputs applied.
+    pub revision: u64,
+    /// `name@version`; unknown for a remembered one but for the version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+    /// When it was first issued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Time>,
+    /// When its deadline falls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
+    /// Why it turned back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its steps, in the order of the definition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepView>,
+}
+
+/// One step of an open transaction.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepView {
+    /// Name of the step.
+    pub step: String,
+    /// Who does it.
+    pub participant: String,
+    /// Where it stands.
+    pub phase: &'static str,
+    /// What is being asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<&'static str>,
+    /// The latest attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// When its timer is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<Time>,
+    /// What was last said against it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Shard {
+    /// What is known of `id`.
+    pub fn view(&self, id: &TransactionId) -> Option<TransactionView> {
+        if let Some(transaction) = self.births.get(id).and_then(|offset| self.open.get(offset)) {
+            return Some(self.view_of(transaction));
+        }
+        let ending = self.finished.get(id)?;
+        Some(TransactionView {
+            id: id.to_string(),
+            status: ending.outcome.as_str(),
+            birth: format!("{}-{}", self.identity.partition, ending.birth_offset),
+            revision: u64::from(ending.revision),
+            definition: None,
+            started: None,
+            deadline: None,
+            reason: None,
+            steps: Vec::new(),
+        })
+    }
+
+    fn view_of(&self, transaction: &Transaction) -> TransactionView {
+        let plan = self.definitions.plan(&transaction.definition);
+        let steps = plan.indexed().map(|(index, planned)| {
+            let step = transaction.step(index);
+            let call = step.phase.call();
+            StepView {
+                step: planned.name.to_string(),
+                participant: planned.branches.first().map(|b| b.participant.to_string()).unwrap_or_default(),
+                phase: step.phase.word(),
+                operation: call.map(|call| call.operation.as_str()),
+                attempt: call.map(|call| call.attempt),
+                due: step.phase.due(),
+                reason: step.reason.as_deref().map(str::to_owned),
+            }
+        });
+        TransactionView {
+            id: transaction.id.to_string(),
+            status: status(transaction),
+            birth: transaction.birth.to_string(),
+            revision: transaction.revision,
+            definition: Some(transaction.definition.to_string()),
+            started: Some(transaction.time),
+            deadline: Some(transaction.deadline),
+            reason: transaction.reason.as_deref().map(str::to_owned),
+            steps: steps.collect(),
+        }
+    }
+
+    /// Open transactions of a status (`None`: any), oldest first, after the one born at `after`.
+    pub fn list(&self, wanted: Option<&str>, after: i64, most: usize) -> Vec<TransactionView> {
+        let newer = self.open.range(after.saturating_add(1)..).map(|(_, transaction)| transaction);
+        let of_status = newer.filter(|transaction| wanted.is_none_or(|wanted| status(transaction) == wanted));
+        of_status.take(most).map(|transaction| self.view_of(transaction)).collect()
+    }
+
+    /// Everything below this inbox offset is folded in.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    /// The fold's clock.
+    pub fn clock(&self) -> Time {
+        self.clock
+    }
+
+    /// Which rules the fold follows.
+    pub fn level(&self) -> u32 {
+        self.level
+    }
+
+    /// The numbers the fold uses.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The definitions it knows.
+    pub fn definitions(&self) -> &Definitions {
+        &self.definitions
+    }
+
+    /// The timers that stand.
+    pub fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    /// The journal's head and what of it is not yet stored.
+    pub fn journal(&self) -> &crate::journal::Journal {
+        &self.journal
+    }
+
+    /// How many transactions are open.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// How many ended transactions are remembered.
+    pub fn finished_count(&self) -> usize {
+        self.finished.len()
+    }
+
+    pub(crate) fn open_at(&self, birth_offset: i64) -> Option<&Transaction> {
+        self.open.get(&birth_offset)
+    }
+
+    pub(crate) fn plan_of(&self, transaction: &Transaction) -> std::sync::Arc<crate::definition::plan::Plan> {
+        self.definitions.plan(&transaction.definition)
+    }
+
+    /// Every open transaction, oldest first.
+    pub fn open_transactions(&self) -> impl Iterator<Item = &Transaction> {
+        self.open.values()
+    }
+}
+
+fn status(transaction: &Transaction) -> &'static str {
+    let parked = |step: &crate::transaction::Step| matches!(step.phase, StepPhase::Stuck(_));
+    match transaction.phase {
+        _ if transaction.steps.iter().any(parked) => "stuck",
+        Phase::Forward => "running",
+        Phase::Committing => "committing",
+        Phase::RollingBack => "rolling-back",
+    }
+}

@@ -1,0 +1,294 @@
+//! What a checkpoint writes: the records of the state topic and of the journal.
+//!
+//! ```text
+//!  state k:   <transaction id> ─ JSON of the transaction          \0definition/<name>@<version> ─ canonical JSON
+//!             \0finished/<n>   ─ packed endings                   \0owed/<n>  ─ outputs not yet delivered
+//!             \0instance       ─ written once, by `topics apply`  \0barrier   ─ written by each takeover
+//!             \0checkpoint     ─ [`CheckpointRecord`], the last of each checkpoint
+//!  journal k: <transaction id> ─ array of [`Sealed`] entries
+//! ```
+//! Every state record but instance and barrier carries the header [`AS_OF`]: the inbox offset up to which it is
+//! true. An empty value says "ended": the key means nothing any more, and its tombstone follows.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::ids::{Birth, Name, Partition, Time, TransactionId};
+use crate::wire::{Answer, Operation, OutcomeKind};
+
+/// Header of a state record: inbox offset (decimal text) up to which everything is folded in.
+pub const AS_OF: &str = "as-of";
+/// Key of the last record of each checkpoint.
+pub const CHECKPOINT_KEY: &[u8] = b"\0checkpoint";
+/// Key of the record by which a new owner finds the end of what it must read.
+pub const BARRIER_KEY: &[u8] = b"\0barrier";
+/// Prefix of the keys of packed endings.
+pub const FINISHED_KEY_PREFIX: &str = "\0finished/";
+/// Prefix of the keys of definitions.
+pub const DEFINITION_KEY_PREFIX: &str = "\0definition/";
+/// Prefix of the keys of outputs not yet delivered.
+pub const OWED_KEY_PREFIX: &str = "\0owed/";
+
+/// What an owner writes to state and journal at takeover, to read up to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BarrierRecord {
+    /// Different at every takeover.
+    pub token: Uuid,
+    /// Where the new owner's API is reached, for people who read the topic.
+    pub owner: String,
+}
+
+/// The last input a checkpoint holds, to be found again in the inbox at takeover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// [`record_hash`] of it.
+    pub hash: Digest256,
+}
+
+/// Where the journal's chain stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainHead {
+    /// Inbox offset of the last entry; -1 before the first.
+    pub offset: i64,
+    /// Sequence of the last entry at that offset.
+    pub sequence: u32,
+    /// Hash of the last entry, which covers all before it.
+    pub hash: Digest256,
+}
+
+impl Default for ChainHead {
+    fn default() -> Self {
+        Self { offset: -1, sequence: 0, hash: Digest256([0; 32]) }
+    }
+}
+
+/// `\0checkpoint`: everything of a shard that is not kept by key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRecord {
+    /// The installation.
+    pub instance: Uuid,
+    /// The shard.
+    pub partition: Partition,
+    /// Partition count of the inbox; it never changes.
+    pub partitions: i32,
+    /// Inbox offset X: everything below it is folded in.
+    pub next_offset: i64,
+    /// The last input below X.
+    pub applied: Option<AppliedRecord>,
+    /// The fold's clock.
+    pub clock: Time,
+    /// Which rules the fold follows.
+    pub level: u32,
+    /// Every number the fold uses; the fields belong to the level.
+    pub settings: RawText,
+    /// The journal's chain.
+    pub chain: ChainHead,
+    /// Offset in `definitions` of the last definition applied; -1 before the first.
+    pub definitions_offset: i64,
+    /// Number of the next record of packed endings.
+    pub finished_next: u64,
+    /// Number of packed endings below which all are purged.
+    pub finished_purged: u64,
+    /// How many keys are stored at X.
+    pub stored_count: u64,
+    /// XOR over [`stored_hash`] of each of them.
+    pub stored_xor: Digest128,
+    /// How many outputs are owed.
+    pub owed: u32,
+}
+
+
+/// Raw JSON that can be compared.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RawText(pub Box<RawValue>);
+
+impl PartialEq for RawText {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Eq for RawText {}
+
+/// A SHA-256, in hexadecimal where it is written.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest256(pub [u8; 32]);
+
+/// The first 128 bits of a SHA-256, in hexadecimal where it is written.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Digest128(pub [u8; 16]);
+
+impl Digest128 {
+    /// The first half.
+    pub fn of(bytes: &[u8]) -> Self {
+        Digest256(Sha256::digest(bytes).into()).half()
+    }
+
+    /// Adds to, or takes out of, a set's XOR.
+    pub fn toggle(&mut self, member: Self) {
+        for (mine, other) in self.0.iter_mut().zip(member.0) {
+            *mine ^= other;
+        }
+    }
+}
+
+impl Digest256 {
+    /// The first half.
+    pub fn half(self) -> Digest128 {
+        let (half, _) = self.0.split_at(16);
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(half);
+        Digest128(bytes)
+    }
+}
+
+/// Identifies an inbox record by its content: a successor finds the very same one, or halts.
+pub fn record_hash(key: Option<&[u8]>, value: Option<&[u8]>, timestamp_ms: i64) -> Digest256 {
+    let mut hash = Sha256::new().chain_update(timestamp_ms.to_be_bytes());
+    for part in [key, value] {
+        let length = part.map_or(u64::MAX, |bytes| bytes.len() as u64);
+        hash.update(length.to_be_bytes());
+        hash.update(part.unwrap_or_default());
+    }
+    Digest256(hash.finalize().into())
+}
+
+/// One stored key with its as-of offset, for the XOR of a checkpoint.
+pub fn stored_hash(key: &[u8], as_of: i64) -> Digest128 {
+    let hash = Sha256::new().chain_update(as_of.to_be_bytes()).chain_update(key);
+    Digest256(hash.finalize().into()).half()
+}
+
+/// One transition of a transaction or of the shard. Payloads stand here by hash, never by value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// Inbox offset of the input.
+    pub offset: i64,
+    /// Number of this entry among those of the input.
+    pub sequence: u32,
+    /// The fold's clock at the input.
+    pub at: Time,
+    /// What kind of input: `start`, `reply`, `timer`, …
+    pub input: String,
+    /// The transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<TransactionId>,
+    /// Which life of that id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub birth: Option<Birth>,
+    /// Count of inputs applied to the transaction, this one included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// The definition, `name@version`; at the start of a transaction, and when one is applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+    /// Step of the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Operation the input is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
+    /// Attempt the input is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// What a participant answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Answer>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who, for a verb.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// SHA-256 of the payload the input carried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Digest256>,
+    /// Steps that changed, with their new phase.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<StepChange>,
+    /// The decision, in the entry of the input that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// The outcome that was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<OutcomeKind>,
+}
+
+/// A step and the phase it has come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepChange {
+    /// The step.
+    pub step: Name,
+    /// Its new phase.
+    pub phase: String,
+}
+
+/// The one decision of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// Forward, to the end.
+    Commit,
+    /// Back.
+    Rollback,
+}
+
+/// A journal entry with its place in the chain.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sealed {
+    /// The text of a [`JournalEntry`], byte for byte as it was hashed.
+    pub entry: Box<RawValue>,
+    /// [`seal`] of the chain so far and this entry.
+    pub chain: Digest256,
+}
+
+/// The next link: SHA-256 over the link before and the text of the entry.
+pub fn seal(before: Digest256, entry: &str) -> Digest256 {
+    Digest256(Sha256::new().chain_update(before.0).chain_update(entry).finalize().into())
+}
+
+macro_rules! hex_digest {
+    ($($type:ident, $length:literal);*) => {$(
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(self, f)
+            }
+        }
+        impl Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                let mut text = [0u8; $length * 2];
+                for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+                    pair[0] = HEX[usize::from(byte >> 4)];
+                    pair[1] = HEX[usize::from(byte & 15)];
+                }
+                serializer.serialize_str(&String::from_utf8_lossy(&text))
+            }
+        }
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                let wrong = || serde::de::Error::custom(concat!("expected ", $length, " bytes in hexadecimal"));
+                let mut bytes = [0; $length];
+                if text.len() != 2 * $length || !text.is_ascii() {
+                    return Err(wrong());
+                }
+                for (i, byte) in bytes.iter_mut().enumerate() {
+                    *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| wrong())?;
+                }
+                Ok(Self(bytes))
+            }
+        }
+    )*};
+}
+hex_digest!(Digest256, 32; Digest128, 16);
