@@ -1,1 +1,56 @@
-//! To be written.
+//! The example participants of an order: inventory, payment, shipping.
+//!
+//! | participant | `execute` takes | and answers | refuses | `compensate` |
+//! |---|---|---|---|---|
+//! | `inventory` | `{"order": …, "lines": [{"product": 11, "quantity": 12}]}` | `{"reservation": "res-order-1-0-7", "units": 12}` | `out-of-stock: product 11`, `unknown-product: 11` | releases |
+//! | `payment` | `{"customer": "VINET", "amount_cents": 44000}` | `{"receipt": "rcp-order-1-0-7", "amount_cents": 44000}` | `credit-limit: customer VINET` | refunds |
+//! | `shipping` | `{"country": "France", "order": …}` | `{"tracking": "trk-order-1-0-7"}` | `no-carrier: Norway` | cancels the booking |
+//!
+//! Unknown fields are ignored: a line may be passed on as it stands in an order. What cannot be read is refused
+//! as `bad-input: …`. Results follow from transaction id and birth.
+//!
+//! They keep everything in memory. **A killed example has lost its stock and what it has answered**: a command that
+//! comes again is done again. Tests therefore kill servers and brokers, not these; participants on a database
+//! are another matter. Each is one process: two instances would not know of each other's operations.
+//!
+//! [`Settings::effects`] names a file that gets one JSON line for each effect, written as it is kept, for tests that
+//! trust nobody's counters:
+//!
+//! ```json
+//! {"participant":"payment","effect":"applied","operation":"execute","key":"<instance>/order-1/0-7/charge/payment","attempt":1,"amount":44000}
+//! ```
+
+mod books;
+mod injection;
+mod run;
+
+pub mod inventory;
+pub mod payment;
+pub mod shipping;
+
+pub use books::{Books, Ledger, Totals, WATCHED_MAX};
+pub use injection::Injection;
+pub use run::{Kind, Running, Settings, SpawnError, UnknownKind, run, spawn};
+
+use sagamore_participant::{Command, Fault, Payload};
+use serde::de::DeserializeOwned;
+
+/// A name for a result: the same for every attempt, another for every life of a transaction.
+fn token(kind: &str, command: &Command<'_>) -> String {
+    format!("{kind}-{}-{}", command.address.subject, command.address.birth)
+}
+
+/// Our own result, as it was stored.
+fn stored<T: DeserializeOwned>(done: &Payload) -> Result<T, Fault> {
+    read(done.as_ref().json(), "the stored result")
+}
+
+/// The command's `data`, where no business reason may refuse it.
+fn asked<T: DeserializeOwned>(command: &Command<'_>) -> Result<T, Fault> {
+    read(command.data.json(), "data")
+}
+
+fn read<T: DeserializeOwned>(json: Option<&str>, what: &str) -> Result<T, Fault> {
+    let Some(json) = json else { return Err(Fault::new(format!("{what} is not JSON"))) };
+    serde_json::from_str(json).map_err(|error| Fault::new(format!("{what}: {error}")))
+}
