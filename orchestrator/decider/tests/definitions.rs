@@ -88,7 +88,7 @@ error[bad-template]: `${` without `}`
 14 |       receipt: \"${steps.ship.number\"
    |                ^^^^^^^^^^^^^^^^^^^^^
    = help: close the path with `}`, or write `$${` for the text `${`
-error[missing-field]: step `ship` has no `participant`
+error[missing-field]: this step has no `participant`
   --> f.yaml:15:5
    |
 15 |   - name: ship
@@ -106,6 +106,21 @@ fn names_that_are_not_there_are_told_with_what_was_meant() {
             "unknown-step 5:45 there is no step `reserv`",
             "duplicate-after 5:62 `reserve` stands here twice",
             "duplicate-step 6:29 step 2 is named `charge` already",
+        ],
+    );
+}
+
+#[test]
+fn a_misspelt_field_is_not_missing_as_well() {
+    check(
+        "nmae: d\nversion: 1\nsteps:\n  - nme: a\n    participnt: p\n  - x: b\n",
+        &[
+            "unknown-field 1:1 there is no field `nmae` here",
+            "unknown-field 4:5 there is no field `nme` here",
+            "unknown-field 5:5 there is no field `participnt` here",
+            "unknown-field 6:5 there is no field `x` here",
+            "missing-field 6:5 there is no `name` here",
+            "missing-field 6:5 this step has no `participant`",
         ],
     );
 }

@@ -129,11 +129,11 @@ pub fn compile(definition: &Definition) -> Result<Plan, Vec<Problem>> {
     check.later_level(definition);
     check.numbers(definition);
     let names = check.step_names(definition);
-    let Some(graph) = check.graph(definition, &names) else { return Err(check.sorted(definition)) };
+    let Some(graph) = check.graph(definition, &names) else { return Err(check.sorted()) };
     check.kinds(definition, &graph);
     let branches = check.branches(definition, &names, &graph);
     if !check.problems.is_empty() {
-        return Err(check.sorted(definition));
+        return Err(check.sorted());
     }
     Ok(assembled(definition, &graph, branches))
 }
@@ -151,8 +151,32 @@ struct Check {
 struct Graph {
     after: Vec<Vec<usize>>,
     before: Vec<Vec<usize>>,
-    /// All the steps that have succeeded when a step begins; `None` when steps wait for each other.
-    ancestors: Option<Vec<BTreeSet<usize>>>,
+    /// `None` when steps wait for each other.
+    ancestors: Option<Ancestors>,
+}
+
+/// For each step, whether another has succeeded when it begins: a row of marks, since the largest graph has 500 steps
+/// and thousands of edges.
+struct Ancestors(Vec<Vec<bool>>);
+
+impl Ancestors {
+    fn of(order: &[usize], after: &[Vec<usize>]) -> Self {
+        let mut all = vec![Vec::new(); after.len()];
+        for &position in order {
+            let mut own = vec![false; after.len()];
+            for &earlier in &after[position] {
+                own[earlier] = true;
+                let inherited: &Vec<bool> = &all[earlier];
+                own.iter_mut().zip(inherited).for_each(|(mark, inherited)| *mark |= inherited);
+            }
+            all[position] = own;
+        }
+        Self(all)
+    }
+
+    fn has(&self, step: usize, ancestor: usize) -> bool {
+        self.0[step][ancestor]
+    }
 }
 
 impl Check {
@@ -167,12 +191,12 @@ impl Check {
     }
 
     /// In the order of the document's steps; what concerns the whole comes first.
-    fn sorted(mut self, definition: &Definition) -> Vec<Problem> {
+    fn sorted(mut self) -> Vec<Problem> {
         let position = |problem: &Problem| {
-            let beginning = |step: &usize| problem.path.starts_with(&format!("steps[{step}]"));
-            (0..definition.steps.len()).find(beginning)
+            let (step, _) = problem.path.strip_prefix("steps[")?.split_once(']')?;
+            step.parse::<usize>().ok()
         };
-        self.problems.sort_by_cached_key(|problem| position(problem));
+        self.problems.sort_by_cached_key(position);
         self.problems
     }
 
@@ -313,7 +337,7 @@ impl Check {
             );
         }
         let order = self.order(definition, &after, &before);
-        let ancestors = order.map(|order| ancestors(&order, &after));
+        let ancestors = order.map(|order| Ancestors::of(&order, &after));
         Some(Graph { after, before, ancestors })
     }
 
@@ -413,8 +437,9 @@ impl Check {
         let Some(ancestors) = &graph.ancestors else { return };
         for (position, step) in steps.iter().enumerate().filter(|(_, step)| step.kind != StepKind::Retriable)
         {
-            let retriable = ancestors[position].iter().find(|&&at| steps[at].kind == StepKind::Retriable);
-            if let Some(&retriable) = retriable {
+            let retriable = (0..steps.len())
+                .find(|&at| steps[at].kind == StepKind::Retriable && ancestors.has(position, at));
+            if let Some(retriable) = retriable {
                 self.add(
                     ProblemCode::AfterRetriable,
                     format!("steps[{position}]"),
@@ -426,9 +451,8 @@ impl Check {
                 );
             }
             let Some(&pivot) = pivots.first() else { continue };
-            if step.kind != StepKind::Pivot && !ancestors[pivot].contains(&position) {
-                let relation =
-                    if ancestors[position].contains(&pivot) { "comes after" } else { "runs beside" };
+            if step.kind != StepKind::Pivot && !ancestors.has(pivot, position) {
+                let relation = if ancestors.has(position, pivot) { "comes after" } else { "runs beside" };
                 self.add(
                     ProblemCode::NotBeforePivot,
                     format!("steps[{position}]"),
@@ -451,7 +475,7 @@ impl Check {
     ) -> Vec<Vec<PlanBranch>> {
         let mut all = Vec::with_capacity(definition.steps.len());
         for (position, step) in definition.steps.iter().enumerate() {
-            let mut place = TemplatePlace { step, position, names, ancestors: graph.ancestors.as_deref() };
+            let mut place = TemplatePlace { step, position, names, ancestors: graph.ancestors.as_ref() };
             let key = step.key.clone().map(ExactJson::Text);
             let input = self.template(&mut place, "input", step.input.as_ref());
             let key = self.template(&mut place, "key", key.as_ref());
@@ -460,7 +484,7 @@ impl Check {
                     self.add(
                         ProblemCode::MissingField,
                         format!("steps[{position}]"),
-                        format!("step `{}` has no `participant`", step.name),
+                        "this step has no `participant`",
                         "name the service that does it: `participant: …`",
                     );
                 }
@@ -495,7 +519,7 @@ struct TemplatePlace<'a> {
     step: &'a Step,
     position: usize,
     names: &'a BTreeMap<Name, usize>,
-    ancestors: Option<&'a [BTreeSet<usize>]>,
+    ancestors: Option<&'a Ancestors>,
 }
 
 type Explanation = (ProblemCode, String, String);
@@ -507,7 +531,7 @@ impl TemplatePlace<'_> {
             let (message, help) = unknown_step(name, self.names);
             return Err((ProblemCode::UnknownStep, message, help));
         };
-        let is_ancestor = self.ancestors.is_none_or(|ancestors| ancestors[self.position].contains(&position));
+        let is_ancestor = self.ancestors.is_none_or(|ancestors| ancestors.has(self.position, position));
         if is_ancestor {
             return Ok((StepIndex::from_position(position), name));
         }
@@ -593,19 +617,6 @@ fn cycle_from(first: usize, open: &[BTreeSet<usize>]) -> Vec<usize> {
         }
         walked.push(next);
     }
-}
-
-fn ancestors(order: &[usize], after: &[Vec<usize>]) -> Vec<BTreeSet<usize>> {
-    let mut all = vec![BTreeSet::new(); after.len()];
-    for &position in order {
-        let mut own = BTreeSet::new();
-        for &earlier in &after[position] {
-            own.insert(earlier);
-            own.extend(&all[earlier]);
-        }
-        all[position] = own;
-    }
-    all
 }
 
 fn assembled(definition: &Definition, graph: &Graph, branches: Vec<Vec<PlanBranch>>) -> Plan {

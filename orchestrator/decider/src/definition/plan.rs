@@ -156,3 +156,47 @@ impl PlanStep {
         templates.flat_map(Template::paths)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sagamore_schemas::definition::Definition;
+
+    use super::super::check::compile;
+    use super::*;
+
+    #[test]
+    fn a_plan_knows_what_its_templates_read() {
+        let definition = r#"{"name":"d","version":1,"steps":[
+            {"name":"a","participant":"p","input":{"x":"${input.n}","y":"${input.o.k} ${transaction.id}"},"key":"${input.n}"},
+            {"name":"b","participant":"p","kind":"pivot","input":"${steps.a}","key":"${input.k}"},
+            {"name":"c","participant":"p","kind":"retriable","input":["${steps.a.x}","${steps.b.x}","${input.n}"]}]}"#;
+        let plan = compile(&Definition::from_json(definition).unwrap()).unwrap();
+        let printed =
+            |paths: &mut dyn Iterator<Item = &Path>| paths.map(Path::to_string).collect::<Vec<_>>().join(" ");
+        assert_eq!(printed(&mut plan.input_paths().into_iter()), "${input.k} ${input.n} ${input.o.k}");
+        let check_missing = |data: &str, then: &str| {
+            let data = serde_json::from_str(data).unwrap();
+            assert_eq!(printed(&mut plan.missing_input(Some(data)).into_iter()), then);
+        };
+        check_missing(r#"{"n":null,"o":{"k":1},"k":""}"#, "");
+        check_missing(r#"{"n":1,"o":[]}"#, "${input.k} ${input.o.k}");
+        check_missing("3", "${input.k} ${input.n} ${input.o.k}");
+        assert_eq!(plan.missing_input(None).len(), 3);
+        assert_eq!(plan.needs_results(StepIndex(2)), [StepIndex(0), StepIndex(1)].into());
+        assert_eq!(plan.needs_results(StepIndex(0)), BTreeSet::new());
+        assert_eq!(plan.pivot(), Some(StepIndex(1)));
+        assert_eq!(plan.step_named(&"c".parse().unwrap()), Some(StepIndex(2)));
+        assert_eq!(plan.step(StepIndex(1)).retry.attempts, Retry::UNBOUNDED);
+        assert_eq!(
+            (&plan.step(StepIndex(1)).after, &plan.step(StepIndex(1)).before),
+            (&vec![StepIndex(0)], &vec![StepIndex(2)])
+        );
+    }
+
+    #[test]
+    fn pauses_stop_growing() {
+        let retry = Retry { attempts: 9, backoff: Span::from_ms(100), factor: 10, max: Span::MAX };
+        let delays = [0, 1, 2, 3, 12, u32::MAX].map(|attempt| retry.delay(attempt).as_ms());
+        assert_eq!(delays, [100, 100, 1000, 10_000, Span::MAX.as_ms(), Span::MAX.as_ms()]);
+    }
+}

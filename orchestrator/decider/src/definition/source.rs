@@ -555,10 +555,23 @@ impl Shape {
             | ProblemCode::NotYetSupported
             | ProblemCode::DeadlineTooShort => true,
         };
-        let is_filled = |problem: &&Problem| self.filled.contains(&problem.path);
+        let is_filled = |problem: &&Problem| {
+            let is_misspelt =
+                problem.code == ProblemCode::MissingField && self.is_misspelt(&problem.path, "participant");
+            is_misspelt || self.filled.contains(&problem.path)
+        };
         let kept: Vec<Problem> = found.iter().filter(|p| is_sound(p) && !is_filled(p)).cloned().collect();
         self.problems.extend(kept);
         self.problems
+    }
+
+    /// Whether an unknown field of the same mapping was probably meant to be this one.
+    fn is_misspelt(&self, path: &str, field: &str) -> bool {
+        let meant = meant(field, &[field]);
+        let stands_there =
+            |known: &Problem| known.path.rsplit_once('.').map_or("", |(parent, _)| parent) == path;
+        let mut unknown = self.problems.iter().filter(|known| known.code == ProblemCode::UnknownField);
+        unknown.any(|known| stands_there(known) && known.help == meant)
     }
 
     /// A field without a value would read as left out, which `after:` is not meant to be.
@@ -600,7 +613,7 @@ impl Shape {
         let path = path_of(segments);
         if let Some(field) = message.strip_prefix("missing field ").map(|field| field.trim_matches('`')) {
             let field_path = field_path(&path, field);
-            if self.filled.insert(field_path.clone()) {
+            if self.filled.insert(field_path.clone()) && !self.is_misspelt(&path, field) {
                 let help = format!("add `{field}: …`");
                 self.note(ProblemCode::MissingField, &path, format!("there is no `{field}` here"), help);
             }
