@@ -35,8 +35,8 @@ pub const OUTCOMES_RETENTION_MS: i64 = 7 * DAY_MS;
 pub const JOURNAL_RETENTION_MS: i64 = 400 * DAY_MS;
 /// How long operators have to look at a dead letter.
 pub const DEAD_LETTERS_RETENTION_MS: i64 = 30 * DAY_MS;
-/// How long compaction must leave older versions of a state record alone: a takeover may need the version
-/// below the last checkpoint when a later, uncommitted-by-intent one stands above it.
+/// How long compaction must leave older versions of a state record alone: when only a prefix of a checkpoint was
+/// committed, a takeover needs the versions below it.
 pub const STATE_COMPACTION_LAG_MS: i64 = 10 * MINUTE_MS;
 /// How long a tombstone in the state stays readable: longer than any takeover takes to read its partition.
 pub const STATE_TOMBSTONE_RETENTION_MS: i64 = 24 * HOUR_MS;
