@@ -49,8 +49,8 @@ use counters::count;
 
 /// How long a poll waits for a first record: what a stop waits for at most, and nothing else.
 const IDLE_POLL: Duration = Duration::from_millis(100);
-/// How often finished work is committed: what a crash repeats, at the cost of one small record a turn.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+/// How often finished work is committed unless told otherwise: one small record a turn.
+const COMMIT_INTERVAL_DEFAULT: Duration = Duration::from_millis(500);
 /// How long a rebalance or a stop waits for replies under way. They are repeated by whoever comes next.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often failed deliveries are tried again.
@@ -77,12 +77,14 @@ pub struct Settings {
     pub in_flight_max: NonZeroUsize,
     /// Commands in one local transaction: what a failing commit makes repeat one by one.
     pub batch_max: NonZeroUsize,
+    /// How often finished work is committed: what a crash makes the next one repeat.
+    pub commit_interval: Duration,
     /// Whether replies carry the header `content-type`. It costs throughput, and readers need none.
     pub has_content_type: bool,
 }
 
 impl Settings {
-    /// One worker, 20,000 in flight, batches of 500, with the header.
+    /// One worker, 20,000 in flight, batches of 500, committed twice a second, with the header.
     pub fn new(clients: ClientSettings, prefix: Prefix, participant: Name) -> Self {
         let number = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
@@ -92,6 +94,7 @@ impl Settings {
             workers: NonZeroUsize::MIN,
             in_flight_max: number(20_000),
             batch_max: number(500),
+            commit_interval: COMMIT_INTERVAL_DEFAULT,
             has_content_type: true,
         }
     }
@@ -166,6 +169,7 @@ impl Runtime {
             topic,
             in_flight_max: settings.in_flight_max.get(),
             batch_max: settings.batch_max.get(),
+            commit_interval: settings.commit_interval,
             taken: Vec::new(),
             spare: Vec::new(),
             trouble: Trouble::default(),
@@ -312,6 +316,7 @@ struct Poller<P: Participant> {
     topic: Arc<str>,
     in_flight_max: usize,
     batch_max: usize,
+    commit_interval: Duration,
     taken: Vec<Taken>,
     spare: Vec<Taken>,
     trouble: Trouble,
@@ -420,7 +425,7 @@ impl<P: Participant> Poller<P> {
     }
 
     fn commit_when_due(&mut self) {
-        if self.committed_at.elapsed() < COMMIT_INTERVAL {
+        if self.committed_at.elapsed() < self.commit_interval {
             return;
         }
         self.committed_at = Instant::now();
