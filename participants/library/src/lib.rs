@@ -1,4 +1,12 @@
 //! Write a participant: command in, effect, reply out, each effect once.
+//!
+//! ```text
+//!  runtime ──command──▶ perform ──▶ barrier    decides, pure
+//!     ▲                    │ ├────▶ participant  your effect
+//!     └──── reply ─────────┘ └────▶ store        effect and answer in one local transaction
+//! ```
+//! Dependencies point to the right: `barrier` knows nothing, `perform` no Kafka, `runtime` everything.
+#![doc = include_str!("../../README.md")]
 
 pub mod barrier;
 pub mod participant;
