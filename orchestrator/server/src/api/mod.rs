@@ -1,0 +1,143 @@
+//! The HTTP API: any server answers for any transaction. What is not at home here is asked of its owner.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /v1/transactions[?wait=30s]` | 202 applied, 200 with the outcome under `wait`, 4xx/503 problem |
+//! | `GET /v1/transactions/{id}` | 200 view, 404 |
+//! | `GET /v1/transactions?status=&limit=` | 200, open transactions of all servers |
+//! | `POST /v1/transactions/{id}/cancel`, `…/retry` | 200 taken, 409 refused |
+//! | `GET /health/live`, `/health/ready`, `/metrics`, `/openapi.json` | |
+//!
+//! Errors are problem documents (RFC 9457). Deliberately absent: any decision; a verb is an inbox record like a reply.
+
+pub mod owner;
+mod problem;
+mod start;
+mod transactions;
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use metrics_exporter_prometheus::PrometheusHandle;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use sagamore_schemas::topics::Topic;
+use sagamore_schemas::wire::CONTENT_TYPE;
+
+use crate::config::Installation;
+use crate::lane::{Directory, Query, ShardState};
+use crate::waiters::Waiters;
+use crate::watch::Watch;
+
+use owner::Owners;
+
+/// Largest request: a payload of 1 MiB in Base64, with its frame.
+const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// How long an inbox record may take to be in the log.
+const APPEND_MAX: Duration = Duration::from_secs(10);
+
+/// What requests are answered with.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    installation: Arc<Installation>,
+    directory: Arc<Directory>,
+    waiters: Waiters,
+    lanes: Vec<Sender<Query>>,
+    producer: FutureProducer,
+    owners: Owners,
+    watch: Arc<Watch>,
+    metrics: Option<PrometheusHandle>,
+}
+
+impl Api {
+    /// An API over these lanes.
+    pub fn new(
+        installation: Arc<Installation>,
+        directory: Arc<Directory>,
+        waiters: Waiters,
+        lanes: Vec<Sender<Query>>,
+        watch: Arc<Watch>,
+    ) -> Result<Self, KafkaError> {
+        let producer = installation.config.kafka.client_producer("sagamore-api").create()?;
+        let owners = Owners::new(&installation)?;
+        // A second server in one process (tests) shares the first one's recorder, and prints nothing of its own.
+        let metrics = crate::metrics::install().ok();
+        Ok(Self(Arc::new(Inner { installation, directory, waiters, lanes, producer, owners, watch, metrics })))
+    }
+
+    /// Appends a record to an inbox partition; returns its offset.
+    async fn append(&self, partition: i32, key: &str, value: &[u8]) -> Result<i64, String> {
+        let (name, content_type) = CONTENT_TYPE;
+        let inbox = self.0.installation.topic(Topic::Inbox);
+        let record = FutureRecord::to(&inbox)
+            .partition(partition)
+            .key(key)
+            .payload(value)
+            .headers(OwnedHeaders::new().insert(Header { key: name, value: Some(content_type) }));
+        match tokio::time::timeout(APPEND_MAX, self.0.producer.send(record, APPEND_MAX)).await {
+            Ok(Ok(delivery)) => Ok(delivery.offset),
+            Ok(Err((error, _))) => Err(error.to_string()),
+            Err(_) => Err("the brokers did not acknowledge it in time".to_owned()),
+        }
+    }
+}
+
+/// Serves until the runtime ends.
+pub async fn serve(listener: TcpListener, api: Api) {
+    let router = Router::new()
+        .route("/v1/transactions", post(start::start).get(transactions::list))
+        .route("/v1/transactions/{id}", get(transactions::get))
+        .route("/v1/transactions/{id}/{verb}", post(transactions::verb))
+        .route("/v1/shards", get(shards))
+        .route("/health/live", get(|| async { Json(json!({"status": "live"})) }))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(print_metrics))
+        .route("/openapi.json", get(openapi))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(api);
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the API has ended");
+    }
+}
+
+async fn shards(State(api): State<Api>) -> Response {
+    Json(json!({"instance": api.0.installation.instance, "partitions": api.0.installation.partitions, "shards": api.0.directory.shards()}))
+        .into_response()
+}
+
+async fn ready(State(api): State<Api>) -> Response {
+    let shards = api.0.directory.shards();
+    let waiting: Vec<i32> =
+        shards.iter().filter(|(_, shard)| shard.state != ShardState::Running).map(|(partition, _)| *partition).collect();
+    let reachable = api.0.watch.reachable();
+    let ready = reachable && waiting.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({"ready": ready, "kafka_reachable": reachable, "shards": shards.len(), "not_running": waiting});
+    (status, Json(body)).into_response()
+}
+
+async fn print_metrics(State(api): State<Api>) -> Response {
+    match &api.0.metrics {
+        Some(handle) => {
+            handle.run_upkeep();
+            ([("content-type", "text/plain; version=0.0.4")], handle.render()).into_response()
+        }
+        None => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+async fn openapi() -> Response {
+    ([("content-type", "application/json")], include_str!("../../../../schemas/openapi.json")).into_response()
+}

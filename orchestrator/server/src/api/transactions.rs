@@ -1,0 +1,225 @@
+//! Looking at transactions, and verbs about them.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query as UrlQuery, State};
+use axum::http::{HeaderMap, Method};
+use axum::response::{IntoResponse, Json, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
+use uuid::Uuid;
+
+use sagamore_decider::output::Notice;
+use sagamore_decider::view::TransactionView;
+use sagamore_schemas::home::home;
+use sagamore_schemas::ids::TransactionId;
+use sagamore_schemas::wire::{Authority, Verb, Wish};
+
+use super::Api;
+use super::owner::FORWARDED;
+use super::problem::Problem;
+use crate::lane::Query;
+use crate::waiters::Told;
+
+/// How long a lane or another server may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Transactions in one list.
+const LIST_MAX: usize = 1_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VerbRequest {
+    reason: String,
+    #[serde(default)]
+    actor: Option<String>,
+    #[serde(default)]
+    revision: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    status: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    answer(async {
+        let id = parsed(&id)?;
+        let partition = home(&id, api.0.installation.partitions).0;
+        let path = format!("/v1/transactions/{id}");
+        if let Some(response) = elsewhere(&api, partition, &headers, Method::GET, &path, Bytes::new()).await? {
+            return Ok(response);
+        }
+        match view(&api, partition, id.clone()).await? {
+            Some(view) => Ok(Json(view).into_response()),
+            None => Err(Problem::not_found(format!("{id} is not known: it was never accepted, or has been forgotten"))),
+        }
+    })
+    .await
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    UrlQuery(query): UrlQuery<ListQuery>,
+    headers: HeaderMap,
+) -> Response {
+    answer(async {
+        let most = query.limit.unwrap_or(100).min(LIST_MAX);
+        let mut all: Vec<Value> = Vec::new();
+        for lane in &api.0.lanes {
+            let (answer, told) = oneshot::channel();
+            let asked = lane.send(Query::List { status: query.status.clone(), most, answer });
+            asked.map_err(|_| Problem::unavailable("a lane has ended"))?;
+            let views = timeout(ANSWER_MAX, told).await.ok().and_then(Result::ok);
+            let views = views.ok_or_else(|| Problem::unavailable("a lane does not answer"))?;
+            all.extend(views.into_iter().map(|view| json!(view)));
+        }
+        if !headers.contains_key(FORWARDED) {
+            all.extend(of_others(&api, query.status.as_deref(), most).await?);
+        }
+        all.truncate(most);
+        Ok(Json(json!({"transactions": all})).into_response())
+    })
+    .await
+}
+
+async fn of_others(api: &Api, status: Option<&str>, most: usize) -> Result<Vec<Value>, Problem> {
+    let here = api.0.directory.shards();
+    let elsewhere = (0..api.0.installation.partitions).any(|partition| !here.contains_key(&partition));
+    if !elsewhere {
+        return Ok(Vec::new());
+    }
+    let owners = api.0.owners.all().await.map_err(Problem::unavailable)?;
+    let mut others: Vec<String> =
+        owners.into_iter().filter(|(partition, _)| !here.contains_key(partition)).map(|(_, owner)| owner).collect();
+    others.sort();
+    others.dedup();
+    let mut all = Vec::new();
+    for owner in others {
+        let status = status.map(|status| format!("&status={status}")).unwrap_or_default();
+        let path = format!("/v1/transactions?limit={most}{status}");
+        let response = api.0.owners.forward(&owner, Method::GET, &path, Bytes::new(), ANSWER_MAX).await;
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
+        match serde_json::from_slice::<Value>(&body).ok().and_then(|body| body["transactions"].as_array().cloned()) {
+            Some(transactions) => all.extend(transactions),
+            None => return Err(Problem::unavailable(format!("the owner at {owner} does not answer"))),
+        }
+    }
+    Ok(all)
+}
+
+pub(super) async fn verb(
+    State(api): State<Api>,
+    Path((id, verb)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(async {
+        let id = parsed(&id)?;
+        let wish = match verb.as_str() {
+            "cancel" => Wish::Cancel,
+            "retry" => Wish::Retry,
+            other => return Err(Problem::not_found(format!("there is no verb {other:?}: cancel or retry"))),
+        };
+        let request: VerbRequest =
+            serde_json::from_slice(&body).map_err(|error| Problem::bad_request(format!("the request: {error}")))?;
+        let partition = home(&id, api.0.installation.partitions).0;
+        let path = format!("/v1/transactions/{id}/{verb}");
+        if let Some(response) = elsewhere(&api, partition, &headers, Method::POST, &path, body).await? {
+            return Ok(response);
+        }
+        let revision = match request.revision {
+            Some(revision) => Some(revision),
+            None => view(&api, partition, id.clone()).await?.map(|view| view.revision),
+        };
+        take(&api, partition, id, wish, request, revision).await
+    })
+    .await
+}
+
+async fn take(
+    api: &Api,
+    partition: i32,
+    id: TransactionId,
+    wish: Wish,
+    request: VerbRequest,
+    revision: Option<u64>,
+) -> Result<Response, Problem> {
+    let mut waiter = api.0.waiters.register(id.as_str(), partition);
+    let verb = Verb {
+        subject: id.clone(),
+        wish,
+        authority: Authority {
+            id: Uuid::new_v4().to_string().into(),
+            actor: request.actor.unwrap_or_else(|| "api".to_owned()).into(),
+            reason: request.reason.into(),
+            revision,
+        },
+    };
+    let deadline = Instant::now() + ANSWER_MAX;
+    let mine = api.append(partition, id.as_str(), &verb.to_json()).await.map_err(Problem::unavailable)?;
+    loop {
+        match timeout_at(deadline, waiter.told.recv()).await {
+            Ok(Some(Told::Applied { offset, notice })) if offset == mine => {
+                return match notice {
+                    Notice::VerbRefused { reason } if reason == "no such transaction" => {
+                        Err(Problem::not_found(reason))
+                    }
+                    Notice::VerbRefused { reason } => {
+                        Err(Problem::new(axum::http::StatusCode::CONFLICT, "wrong-state", reason))
+                    }
+                    Notice::None | Notice::Accepted | Notice::VerbTaken | Notice::Refused { .. } => {
+                        Ok(Json(json!({"id": id.as_str(), "taken": true})).into_response())
+                    }
+                };
+            }
+            Ok(Some(Told::Applied { .. } | Told::Outcome(_))) => {}
+            Ok(Some(Told::Lost) | None) | Err(_) => {
+                return Err(Problem::unavailable("it is in the log, but what became of it is not known here"));
+            }
+        }
+    }
+}
+
+async fn answer(work: impl Future<Output = Result<Response, Problem>>) -> Response {
+    work.await.unwrap_or_else(IntoResponse::into_response)
+}
+
+fn parsed(id: &str) -> Result<TransactionId, Problem> {
+    id.parse().map_err(|error: sagamore_schemas::ids::IdError| Problem::bad_request(error.to_string()))
+}
+
+/// The owner's answer, when the shard is not here.
+async fn elsewhere(
+    api: &Api,
+    partition: i32,
+    headers: &HeaderMap,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Option<Response>, Problem> {
+    if api.0.directory.lane_of(partition).is_some() {
+        return Ok(None);
+    }
+    let nobody = || Problem::unavailable(format!("shard {partition} is not running yet"));
+    if headers.contains_key(FORWARDED) {
+        return Err(nobody());
+    }
+    let owner = api.0.owners.of(partition).await.map_err(Problem::unavailable)?.ok_or_else(nobody)?;
+    Ok(Some(api.0.owners.forward(&owner, method, path, body, ANSWER_MAX * 2).await))
+}
+
+async fn view(api: &Api, partition: i32, id: TransactionId) -> Result<Option<TransactionView>, Problem> {
+    let gone = || Problem::unavailable(format!("shard {partition} has just left this server"));
+    let lane = api.0.directory.lane_of(partition).and_then(|lane| api.0.lanes.get(lane)).ok_or_else(gone)?;
+    let (answer, told) = oneshot::channel();
+    lane.send(Query::View { partition, id, answer }).map_err(|_| gone())?;
+    match timeout(ANSWER_MAX, told).await {
+        Ok(Ok(view)) => Ok(view),
+        Ok(Err(_)) | Err(_) => Err(gone()),
+    }
+}

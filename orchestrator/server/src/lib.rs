@@ -1,0 +1,25 @@
+//! Sagamore, the server: it does what `sagamore-decider` decides.
+//!
+//! ```text
+//!            ┌──────────── server ─────────────────────────────────────────────┐
+//!  clients ─▶│ api (tokio) ──start, verb──▶ inbox        waiters ◀─ what is told │
+//!            │                                │             ▲                  │
+//!            │ lane (thread) ◀──records───────┘             │                  │
+//!            │   per shard: owner (pure) ──outputs──▶ commands, outcomes       │
+//!            │ checkpointer (thread per shard) ──▶ state, journal              │
+//!            └─────────────────────────────────────────────────────────────────┘
+//! ```
+
+pub mod api;
+pub mod checkpointer;
+// pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod definitions_tail;
+// pub mod demo;
+pub mod halt;
+pub mod lane;
+pub mod metrics;
+pub mod server;
+pub mod waiters;
+pub mod watch;

@@ -1,0 +1,94 @@
+//! What is counted, with bounded labels: shards, destinations, reasons; never ids.
+
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use sagamore_decider::output::{Destination, Notice};
+
+use crate::lane::{ShardState, ShardStatus};
+
+/// Seconds, from a lone checkpoint to a takeover over an open Kafka transaction.
+const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Makes this process count; the handle prints it in Prometheus' text format.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .install_recorder()?;
+    describe_counter!("sagamore_inputs_total", "Inbox records applied, by shard");
+    describe_counter!("sagamore_outputs_total", "Records sent, by kind of destination");
+    describe_counter!("sagamore_starts_refused_total", "Starts refused, by reason");
+    describe_counter!("sagamore_undeliverable_total", "Outputs that can never be delivered, by shard");
+    describe_counter!("sagamore_retaken_total", "Shards dropped to be taken over again, by shard and cause");
+    describe_counter!("sagamore_checkpoint_records_total", "Records written by checkpoints, by shard");
+    describe_gauge!("sagamore_open_transactions", "Open transactions, by shard");
+    describe_gauge!("sagamore_finished_remembered", "Ended transactions remembered, by shard");
+    describe_gauge!("sagamore_unacknowledged_outputs", "Outputs not yet acknowledged, by shard");
+    describe_gauge!("sagamore_checkpoint_age_seconds", "Time since the last checkpoint while one is due, by shard");
+    describe_gauge!("sagamore_lag_records", "Inbox records not yet applied, by shard");
+    describe_gauge!("sagamore_shard_state", "0 restoring, 1 running, 2 halted, by shard");
+    describe_gauge!("sagamore_kafka_reachable", "1 while brokers answer");
+    describe_histogram!("sagamore_checkpoint_seconds", "Duration of a checkpoint's Kafka transaction");
+    describe_histogram!("sagamore_takeover_seconds", "Duration of a takeover");
+    Ok(handle)
+}
+
+pub(crate) fn checkpoint(partition: i32, took: Duration, records: usize) {
+    histogram!("sagamore_checkpoint_seconds", "shard" => partition.to_string()).record(took);
+    counter!("sagamore_checkpoint_records_total", "shard" => partition.to_string()).increment(records as u64);
+}
+
+pub(crate) fn takeover(partition: i32, took: Duration) {
+    histogram!("sagamore_takeover_seconds", "shard" => partition.to_string()).record(took);
+}
+
+pub(crate) fn retaken(partition: i32, cause: &'static str) {
+    counter!("sagamore_retaken_total", "shard" => partition.to_string(), "cause" => cause).increment(1);
+}
+
+pub(crate) fn undeliverable(partition: i32) {
+    counter!("sagamore_undeliverable_total", "shard" => partition.to_string()).increment(1);
+}
+
+pub(crate) fn output(destination: &Destination) {
+    let kind = match destination {
+        Destination::Commands(_) => "commands",
+        Destination::Outcomes => "outcomes",
+        Destination::DeadLetters => "dead-letters",
+    };
+    counter!("sagamore_outputs_total", "destination" => kind).increment(1);
+}
+
+pub(crate) fn notice(notice: &Notice) {
+    if let Notice::Refused { reason } = notice {
+        // The word before the colon: a closed list of reasons, never what a client wrote.
+        let word = reason.split(':').next().unwrap_or_default().to_owned();
+        counter!("sagamore_starts_refused_total", "reason" => word).increment(1);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and counts stay far below 2^52")]
+pub(crate) fn shard(partition: i32, status: &ShardStatus, inputs: u64) {
+    let shard = partition.to_string();
+    counter!("sagamore_inputs_total", "shard" => shard.clone()).increment(inputs);
+    gauge!("sagamore_open_transactions", "shard" => shard.clone()).set(status.open as f64);
+    gauge!("sagamore_finished_remembered", "shard" => shard.clone()).set(status.finished as f64);
+    gauge!("sagamore_unacknowledged_outputs", "shard" => shard.clone()).set(status.unacknowledged as f64);
+    gauge!("sagamore_checkpoint_age_seconds", "shard" => shard.clone()).set(status.checkpoint_age_ms as f64 / 1e3);
+    gauge!("sagamore_shard_state", "shard" => shard).set(match status.state {
+        ShardState::Restoring => 0.0,
+        ShardState::Running => 1.0,
+        ShardState::Halted(_) => 2.0,
+    });
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and counts stay far below 2^52")]
+pub(crate) fn lag(partition: i32, records: i64) {
+    gauge!("sagamore_lag_records", "shard" => partition.to_string()).set(records as f64);
+}
+
+pub(crate) fn reachable(yes: bool) {
+    gauge!("sagamore_kafka_reachable").set(if yes { 1.0 } else { 0.0 });
+}
