@@ -12,7 +12,7 @@
 //! | S3 | waiting | rollback | skipped | |
 //! | S4 | asked, pausing, stuck: execute | `ok`, any | done | result kept |
 //! | S5 | asked, pausing: execute | `ok`, result too large, compensatable | unknown | rollback |
-//! | S6 | asked, pausing, stuck: execute | `refused`, any; retriable | stuck | |
+//! | S6 | asked, pausing: execute | `refused`, any; retriable | stuck | |
 //! | S7 | asked, pausing, stuck: execute | `refused`, any; the others | refused | rollback |
 //! | S8 | asked, pausing: execute | `expired`, any; compensatable | unknown | rollback |
 //! | S9 | asked, pausing: execute | `expired`, any; pivot, retriable | stuck | |
@@ -22,14 +22,12 @@
 //! | S13 | pausing +n | its pause is over, or `retry` | asked +(n+1) | command |
 //! | S14 | asked, pausing: execute | rollback | unknown | |
 //! | S15 | done, unknown | rollback, all after it settled | asked compensate +1 | command |
-//! | S16 | unknown | `ok`, any | unknown | result kept |
-//! | S17 | unknown | `refused`, any, not expired | refused | |
-//! | S18 | asked, pausing, stuck: compensate | `ok`, any | undone | |
-//! | S19 | asked, pausing: compensate | `refused` or `expired`, any | stuck | |
-//! | S20 | asked compensate +n | `error` +n, timeout, undeliverable +n; tries left | pausing | |
-//! | S21 | asked compensate +n | `error` +n, timeout, undeliverable +n; none left | stuck | |
-//! | S22 | stuck +n | `retry` | asked +(n+1), tries anew | command |
-//! | S23 | any | anything else | as it was | no trace |
+//! | S16 | asked, pausing, stuck: compensate | `ok`, any | undone | |
+//! | S17 | asked, pausing: compensate | `refused` or `expired`, any | stuck | |
+//! | S18 | asked compensate +n | `error` +n, timeout, undeliverable +n; tries left | pausing | |
+//! | S19 | asked compensate +n | `error` +n, timeout, undeliverable +n; none left | stuck | |
+//! | S20 | stuck +n | `retry` | asked +(n+1), tries anew | command |
+//! | S21 | any | anything else | as it was | no trace |
 //!
 //! The transaction:
 //!
@@ -43,12 +41,15 @@
 //! | T6 | rolling back | all skipped, refused or undone | ended: compensated, or aborted when nothing was undone |
 //! | T7 | any | a step gets stuck | told: stuck; everything else goes on |
 //!
+//! "unknown" lasts no longer than the turn: what was asked has nothing after it that could have begun, so that its
+//! compensation is asked at once, and its late answers are S21.
+//!
 //! "Its turn": what is not retriable while forward, what is retriable while committing. "Settled": skipped, refused,
 //! undone or stuck.
 
 use sagamore_schemas::definition::StepKind;
 use sagamore_schemas::log::Decision;
-use sagamore_schemas::wire::{Answer, Operation, OutcomeKind, Payload, REASON_EXPIRED, Reply};
+use sagamore_schemas::wire::{Answer, Operation, OutcomeKind, REASON_EXPIRED, Reply};
 
 use crate::definition::plan::{Retry, StepIndex};
 use crate::transaction::{Call, Phase, StepPhase, Transaction};
@@ -68,7 +69,6 @@ pub(crate) fn on_reply(
     let phase = transaction.step(index).phase.clone();
     let (operation, attempt) = (reply.address.operation, reply.address.attempt);
     match &phase {
-        StepPhase::Unknown => on_late_answer(turn, transaction, index, reply, fits),
         StepPhase::Asked(call) | StepPhase::Pausing(call) | StepPhase::Stuck(call) => {
             if operation != call.operation || attempt == 0 || attempt > call.attempt {
                 return Heeded::No;
@@ -98,6 +98,7 @@ pub(crate) fn on_reply(
         }
         StepPhase::Waiting
         | StepPhase::Done
+        | StepPhase::Unknown
         | StepPhase::Refused
         | StepPhase::Skipped
         | StepPhase::Undone => Heeded::No,
@@ -154,9 +155,11 @@ fn on_refused(
         }
         return Heeded::Yes;
     }
+    if stuck && kind == StepKind::Retriable {
+        return Heeded::No;
+    }
     transaction.step_mut(index).reason = Some(reason.into());
     match kind {
-        StepKind::Retriable if stuck => return Heeded::No,
         StepKind::Retriable => turn.enter(transaction, index, StepPhase::Stuck(call)),
         StepKind::Compensatable | StepKind::Pivot | StepKind::Reserved => {
             turn.enter(transaction, index, StepPhase::Refused);
@@ -181,30 +184,6 @@ fn on_undo_refused(
     transaction.step_mut(index).reason = Some(reason.into());
     turn.enter(transaction, index, StepPhase::Stuck(call));
     Heeded::Yes
-}
-
-fn on_late_answer(
-    turn: &mut Turn<'_>,
-    transaction: &mut Transaction,
-    index: StepIndex,
-    reply: &Reply<'_>,
-    fits: bool,
-) -> Heeded {
-    if reply.address.operation != Operation::Execute {
-        return Heeded::No;
-    }
-    match reply.outcome {
-        Answer::Ok if fits && matches!(transaction.step(index).result, Payload::Absent) => {
-            transaction.step_mut(index).result = reply.data.to_payload();
-            turn.enter(transaction, index, StepPhase::Unknown);
-            Heeded::Yes
-        }
-        Answer::Refused if reply.reason.as_deref() != Some(REASON_EXPIRED) => {
-            turn.enter(transaction, index, StepPhase::Refused);
-            Heeded::Yes
-        }
-        Answer::Ok | Answer::Refused | Answer::Error | Answer::Pending => Heeded::No,
-    }
 }
 
 /// A command that cannot be delivered: what became of it is unknown.

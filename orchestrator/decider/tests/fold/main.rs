@@ -1,0 +1,12 @@
+//! The fold seen from outside: records in, outputs and journal out.
+//!
+//! `saga_*` are transactions as data: given a definition, when a script is played, then this tree. Each of them is also
+//! played with every record twice, and with a takeover after every record. `rows` demands that together they take every
+//! row of the saga's tables. `properties` and `takeover` generate what nobody thought of.
+
+mod harness;
+
+mod rows;
+mod saga_back;
+mod saga_forward;
+mod saga_stuck;
