@@ -328,8 +328,9 @@ impl<P: Participant> Poller<P> {
     fn run(mut self) {
         info!(topic = %self.topic, "taking commands");
         while asked_to_end(&self.ending) == Ending::None {
-            if self.has_room() {
-                self.take();
+            let room = self.in_flight_max.saturating_sub(self.shared.progress.in_flight());
+            if room > 0 {
+                self.take(room.min(self.batch_max));
                 let batch = std::mem::take(&mut self.taken);
                 if !batch.is_empty() {
                     let free = self.crew.work(batch);
@@ -344,14 +345,10 @@ impl<P: Participant> Poller<P> {
         self.finish();
     }
 
-    fn has_room(&self) -> bool {
-        self.shared.progress.in_flight() < self.in_flight_max
-    }
-
-    /// Takes what is there, up to a batch; waits for the first one only.
-    fn take(&mut self) {
+    /// Takes what is there, up to `limit`; waits for the first one only.
+    fn take(&mut self, limit: usize) {
         let mut timeout = if self.taken.is_empty() { IDLE_POLL } else { Duration::ZERO };
-        while self.taken.len() < self.batch_max {
+        while self.taken.len() < limit {
             match self.consumer.poll(timeout) {
                 Some(Ok(message)) => {
                     let taken = take_record(&self.shared, &mut self.spare, &message);

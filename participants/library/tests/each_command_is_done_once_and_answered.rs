@@ -26,10 +26,19 @@ const SHARDS: i32 = 4;
 /// By transaction: the steps whose effect is there, in the order in which they were done.
 type Done = Table<String, Vec<String>>;
 
-struct Diary;
+#[derive(Default)]
+struct Diary {
+    /// How long each command takes.
+    takes: Duration,
+}
 
 impl Participant for Diary {
     type Store = MemoryStore<Done>;
+
+    fn before(&self, _: &Command<'_>) -> Result<(), Fault> {
+        std::thread::sleep(self.takes);
+        Ok(())
+    }
 
     fn execute(&self, done: &mut Done, command: &Command<'_>) -> Result<Effect, Fault> {
         let subject = command.address.subject.to_string();
@@ -56,6 +65,42 @@ fn on_the_embedded_broker() {
         broker.create_all_topics(prefix, shards, &[participant()]).expect("topics");
         broker.client_settings().expect("settings")
     });
+}
+
+#[test]
+fn without_room_nothing_is_taken_and_the_member_stays() {
+    const COUNT: usize = 4;
+    let broker = EmbeddedBroker::start().expect("starts");
+    let prefix = Prefix::default();
+    broker.create_all_topics(&prefix, NonZeroU16::new(4).expect("not 0"), &[participant()]).expect("topics");
+    let coordinator = Coordinator::new(broker.client_settings().expect("settings"), prefix);
+    // Longer than the runtime waits before it pauses its consumer.
+    let diary = Diary { takes: Duration::from_millis(1_300) };
+    let settings = Settings { in_flight_max: NonZeroUsize::MIN, ..coordinator.runtime(2) };
+    let handle = Runtime::spawn(diary, MemoryStore::new(Done::default()), &settings).expect("spawned");
+    for number in 0..COUNT {
+        coordinator.send(&format!("t-{number}"), "execute", "s", 1);
+    }
+    wait_until("all are done", || {
+        let counters = handle.counters();
+        assert!(counters.in_flight <= 1, "{counters:?}");
+        counters.delivered >= COUNT as u64
+    });
+    assert_eq!(coordinator.replies(COUNT).len(), COUNT);
+    assert_eq!(handle.counters().effects, COUNT as u64);
+}
+
+#[test]
+fn without_a_broker_it_keeps_trying_and_can_be_stopped() {
+    let settings = Settings::new(ClientSettings::new("127.0.0.1:1"), Prefix::default(), participant());
+    let handle =
+        Runtime::spawn(Diary::default(), MemoryStore::new(Done::default()), &settings).expect("spawned");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(handle.is_running());
+    let since = Instant::now();
+    handle.stop();
+    handle.join().expect("no panic");
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
 }
 
 #[test]
@@ -114,7 +159,7 @@ fn duplicates_and_garbage(coordinator: &Coordinator) {
 fn a_crash_before_the_commit(coordinator: &Coordinator) {
     let store = MemoryStore::new(Done::default());
     let never = Settings { commit_interval: Duration::MAX, ..coordinator.runtime(1) };
-    let crashing = Runtime::spawn(Diary, store.clone(), &never).expect("spawned");
+    let crashing = Runtime::spawn(Diary::default(), store.clone(), &never).expect("spawned");
     coordinator.send("t-1", "execute", "s", 1);
     let before = coordinator.replies(1);
     crashing.abandon();
@@ -156,9 +201,8 @@ fn another_instance_comes_and_goes(coordinator: &Coordinator) {
     let mut second = None;
     for number in 0..COUNT {
         coordinator.send(&format!("t-{number}"), "execute", "s", 1);
-        match number {
-            1_000 => second = Some(coordinator.spawn(&store, 1)),
-            _ => {}
+        if number == 1_000 {
+            second = Some(coordinator.spawn(&store, 1));
         }
     }
     let second = second.expect("spawned");
@@ -209,8 +253,8 @@ fn measure() {
         let joined = since.elapsed();
         let since = Instant::now();
         wait_until("all are done", || handle.counters().delivered >= COUNT as u64);
-        let seconds = since.elapsed().as_secs_f64();
-        eprintln!("{workers} workers: {:.0} commands/s ({joined:?} to join)", COUNT as f64 / seconds);
+        let per_second = COUNT as u128 * 1_000 / since.elapsed().as_millis();
+        eprintln!("{workers} workers: {per_second} commands/s ({joined:?} to join)");
         coordinator.replies(COUNT);
         let mut times: Vec<Duration> = (0..300)
             .map(|number| {
@@ -251,7 +295,7 @@ impl Coordinator {
     }
 
     fn spawn(&self, store: &MemoryStore<Done>, workers: usize) -> Handle {
-        Runtime::spawn(Diary, store.clone(), &self.runtime(workers)).expect("spawned")
+        Runtime::spawn(Diary::default(), store.clone(), &self.runtime(workers)).expect("spawned")
     }
 
     fn runtime(&self, workers: usize) -> Settings {
