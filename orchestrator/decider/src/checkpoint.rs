@@ -102,18 +102,7 @@ impl Shard {
             self.stored.finished.remove(&number);
             put(&mut self.stored, finished_key(number), Vec::new());
         }
-        let mut rewritten: Vec<(Key, Vec<u8>)> = Vec::new();
-        for key in ignored {
-            let transaction = std::str::from_utf8(&key).ok().and_then(|id| id.parse().ok());
-            let open =
-                transaction.and_then(|id| self.births.get(&id)).and_then(|offset| self.open.get(offset));
-            let value = match open {
-                Some(transaction) => json(transaction),
-                None => self.shard_value(&key).unwrap_or_default(),
-            };
-            rewritten.push((key, value));
-        }
-        for (key, value) in rewritten {
+        for (key, value) in ignored {
             if !records.contains_key(&key) {
                 self.stored.put(key.clone(), as_of, value.is_empty());
                 records.insert(key, Some(value));
@@ -129,16 +118,12 @@ impl Shard {
         let as_of = head.next_offset;
         let records = owed_records(owed);
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
-        for (number, value) in (0..).zip(records) {
+        let no_more = (count..self.stored.owed_records).map(|number| (number, Vec::new()));
+        for (number, value) in (0..).zip(records).chain(no_more) {
             let key = owed_key(number);
-            self.stored.put(key.clone(), as_of, false);
+            self.stored.put(key.clone(), as_of, value.is_empty());
             state.retain(|record| record.key != key);
             state.push(StateRecord { key, as_of, value: Some(value) });
-        }
-        for number in count..self.stored.owed_records {
-            let key = owed_key(number);
-            self.stored.put(key.clone(), as_of, true);
-            state.push(StateRecord { key, as_of, value: Some(Vec::new()) });
         }
         self.stored.owed_records = count;
         head.stored_count = self.stored.count();
@@ -171,13 +156,6 @@ impl Shard {
             stored_xor: Default::default(),
             owed: 0,
         }
-    }
-
-    /// The value of a key that is not a transaction's, if it means anything now.
-    fn shard_value(&self, key: &[u8]) -> Option<Vec<u8>> {
-        let id = std::str::from_utf8(key).ok()?.strip_prefix(DEFINITION_KEY_PREFIX)?;
-        let (_, _, json) = self.definitions.iter().find(|(known, _, _)| known.to_string() == id)?;
-        Some(json.as_bytes().to_vec())
     }
 }
 

@@ -4,7 +4,7 @@
 //! offset belongs to a checkpoint that never completed, is ignored, and is written again by the first checkpoint of the
 //! new owner. The count and the XOR in the checkpoint prove that nothing is missing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sagamore_schemas::log::{
     AS_OF, AppliedRecord, BARRIER_KEY, CHECKPOINT_KEY, CheckpointRecord, DEFINITION_KEY_PREFIX,
@@ -117,16 +117,17 @@ impl StateReader {
     pub fn finish(self, identity: Identity) -> Result<Restored, RestoreError> {
         let x = self.checkpoint.as_ref().map_or(0, |head| head.next_offset);
         let mut shard = Shard::new(identity);
-        let mut ignored = BTreeSet::new();
+        let mut ignored: BTreeMap<Key, Vec<u8>> = BTreeMap::new();
         let mut chosen: BTreeMap<Key, Version> = BTreeMap::new();
         for (key, mut versions) in self.versions {
             keep_what_may_count(&mut versions, x);
-            if versions.iter().any(|version| version.as_of > x) {
-                ignored.insert(key.clone());
+            let ignores = versions.iter().any(|version| version.as_of > x);
+            let counts = versions.into_iter().find(|version| version.as_of <= x);
+            if ignores {
+                let value = counts.as_ref().and_then(|version| version.value.clone());
+                ignored.insert(key.clone(), value.unwrap_or_default());
             }
-            if let Some(version) = versions.into_iter().find(|version| version.as_of <= x)
-                && version.value.is_some()
-            {
+            if let Some(version) = counts.filter(|version| version.value.is_some()) {
                 chosen.insert(key, version);
             }
         }

@@ -10,3 +10,4 @@ mod rows;
 mod saga_back;
 mod saga_forward;
 mod saga_stuck;
+mod takeover;

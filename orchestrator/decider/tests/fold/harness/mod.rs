@@ -2,8 +2,10 @@
 
 mod definition;
 mod journal;
+mod life;
 mod script;
 mod world;
 
+pub use life::{Happening, IDS, Life, definition_json, happening};
 pub use script::{Case, check, play};
-pub use world::Fault;
+pub use world::{Fault, StateTopic, identity, state_of};

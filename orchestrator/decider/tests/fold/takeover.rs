@@ -1,0 +1,175 @@
+//! Takeover at any record, from checkpoints taken at any moment, also when only a part of the next one was committed and
+//! the topic has been compacted: the successor says the very same, and comes to the very same state.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use sagamore_decider::checkpoint::Draft;
+use sagamore_decider::output::Output;
+use sagamore_decider::restore::StateReader;
+use sagamore_decider::shard::Shard;
+use sagamore_schemas::log::CHECKPOINT_KEY;
+
+use crate::harness::{Happening, IDS, Life, StateTopic, definition_json, happening, identity, state_of};
+
+/// What befalls the owner between two records.
+#[derive(Debug, Clone, Copy)]
+enum Blow {
+    Nothing,
+    /// It begins a checkpoint.
+    Draft,
+    /// It commits the checkpoint it has begun, with so many outputs owed.
+    Commit {
+        owed: u8,
+    },
+    /// Of the checkpoint it has begun only so many records get committed, in some order; then it dies.
+    Part {
+        records: u8,
+        order: u8,
+    },
+    /// It dies.
+    Crash,
+    /// The cleaner comes by, and gets so far.
+    Compact {
+        percent: u8,
+        tombstones: bool,
+    },
+}
+
+fn blow() -> impl Strategy<Value = Blow> {
+    prop_oneof![
+        4 => Just(Blow::Nothing),
+        4 => Just(Blow::Draft),
+        4 => (0u8..4).prop_map(|owed| Blow::Commit { owed }),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(records, order)| Blow::Part { records, order }),
+        1 => Just(Blow::Crash),
+        1 => (0u8..=100, any::<bool>()).prop_map(|(percent, tombstones)| Blow::Compact { percent, tombstones }),
+    ]
+}
+
+/// Everything that can be seen of a shard.
+fn seen(shard: &Shard) -> String {
+    let mut text = state_of(shard);
+    for id in IDS {
+        text += &serde_json::to_string(&shard.view(&id.parse().unwrap())).unwrap();
+    }
+    text
+}
+
+struct Owner {
+    shard: Shard,
+    since: i64,
+    draft: Option<Draft>,
+}
+
+struct Succession<'a> {
+    life: &'a Life,
+    states: &'a [String],
+    topic: StateTopic,
+    owed: Vec<Output>,
+}
+
+impl Succession<'_> {
+    fn take_over(&self) -> Owner {
+        let mut reader = StateReader::default();
+        for (key, as_of, value) in &self.topic {
+            let as_of = as_of.to_string();
+            let header = (key != CHECKPOINT_KEY).then_some(as_of.as_bytes());
+            reader.read(key, header, value.as_deref()).unwrap();
+        }
+        let restored = reader.finish(identity()).unwrap();
+        assert_eq!(restored.owed, self.owed);
+        let next = usize::try_from(restored.shard.next_offset()).unwrap();
+        if next > 0 {
+            assert_eq!(seen(&restored.shard), self.states[next - 1], "restored as of {next}");
+        }
+        let since = restored.applied.map_or(0, |_| restored.shard.next_offset());
+        Owner { shard: restored.shard, since, draft: None }
+    }
+
+    fn commit(&mut self, owner: &mut Owner, owed: u8) {
+        let Some(draft) = owner.draft.take() else { return };
+        let outputs = self.not_delivered(owner, owed);
+        let checkpoint = owner.shard.complete(draft, &outputs.iter().collect::<Vec<_>>());
+        for record in checkpoint.state.into_iter().chain([checkpoint.last]) {
+            self.topic.push((record.key, record.as_of, record.value));
+        }
+        owner.since = checkpoint.next_offset;
+        self.owed = outputs;
+    }
+
+    fn commit_part(&mut self, mut owner: Owner, records: u8, order: u8) {
+        let Some(draft) = owner.draft.take() else { return };
+        let mut state = owner.shard.complete(draft, &[]).state;
+        let turned = usize::from(order) % state.len().max(1);
+        state.rotate_left(turned);
+        state.truncate(usize::from(records) % (state.len() + 1));
+        self.topic.extend(state.into_iter().map(|record| (record.key, record.as_of, record.value)));
+    }
+
+    /// Some of the latest outputs before the checkpoint: of these nobody has heard that they arrived.
+    fn not_delivered(&self, owner: &Owner, count: u8) -> Vec<Output> {
+        let next = usize::try_from(owner.since).unwrap();
+        let all: Vec<&Output> = self.life.said[..next].iter().flatten().collect();
+        all.iter().rev().take(count.into()).rev().map(|output| (*output).clone()).collect()
+    }
+
+    /// What the cleaner leaves of a part that is older than the lag; the last checkpoint is younger than that.
+    fn compact(&mut self, percent: u8, tombstones: bool) {
+        let last = self.topic.iter().rposition(|(key, _, _)| key == CHECKPOINT_KEY).map_or(0, |at| at + 1);
+        let rest = self.topic.split_off(last * usize::from(percent) / 100);
+        let mut newer = BTreeSet::new();
+        self.topic.reverse();
+        self.topic.retain(|(key, _, value)| newer.insert(key.clone()) && (value.is_some() || !tombstones));
+        self.topic.reverse();
+        self.topic.extend(rest);
+    }
+}
+
+fn check(definition: &str, happenings: &[Happening], blows: &[Blow]) {
+    let mut states = Vec::new();
+    let life = Life::live(definition, happenings, |shard, _, _, _, _| states.push(seen(shard)));
+    let mut succession = Succession { life: &life, states: &states, topic: Vec::new(), owed: Vec::new() };
+    let mut owner = succession.take_over();
+    let mut blows = blows.iter();
+    while let Some(offset) = usize::try_from(owner.shard.next_offset()).ok().filter(|at| *at < life.log.len())
+    {
+        match blows.next().copied().unwrap_or(Blow::Nothing) {
+            Blow::Nothing => {}
+            Blow::Draft if owner.draft.is_none() => owner.draft = owner.shard.draft(owner.since),
+            Blow::Draft => {}
+            Blow::Commit { owed } => succession.commit(&mut owner, owed),
+            Blow::Part { records, order } => {
+                succession.commit_part(owner, records, order);
+                owner = succession.take_over();
+                continue;
+            }
+            Blow::Crash => {
+                owner = succession.take_over();
+                continue;
+            }
+            Blow::Compact { percent, tombstones } => succession.compact(percent, tombstones),
+        }
+        let mut outputs = Vec::new();
+        owner.shard.apply(&life.log[offset].record(offset), &mut outputs);
+        assert_eq!(outputs, life.said[offset], "record {offset} says the same again");
+        assert_eq!(seen(&owner.shard), states[offset], "after record {offset}");
+    }
+    owner.draft = owner.draft.take().or_else(|| owner.shard.draft(owner.since));
+    succession.commit(&mut owner, 0);
+    succession.compact(100, true);
+    succession.take_over();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn a_successor_says_and_becomes_the_very_same(
+        definition in definition_json(),
+        happenings in proptest::collection::vec(happening(), 5..120),
+        blows in proptest::collection::vec(blow(), 5..160),
+    ) {
+        check(&definition, &happenings, &blows);
+    }
+}
