@@ -233,7 +233,7 @@ fn another_instance_comes_and_goes(coordinator: &Coordinator) {
 #[test]
 #[ignore = "a measurement"]
 fn measure() {
-    const COUNT: usize = 200_000;
+    const COUNT: usize = 100_000;
     let kafka = LocalKafka::start(ClusterSize::One).expect("starts");
     let settings = ClientSettings::new(kafka.bootstrap());
     let prefix = Prefix::default();
@@ -242,9 +242,9 @@ fn measure() {
     apply(&settings, &layout).expect("topics");
     ensure_command_topics(&settings, &layout, &[participant()]).expect("command topic");
     let coordinator = Coordinator::new(settings, prefix);
-    for workers in [1, 2] {
+    for (round, workers) in [2, 1, 2, 1].into_iter().enumerate() {
         for number in 0..COUNT {
-            coordinator.send(&format!("w{workers}-{number}"), "execute", "s", 1);
+            coordinator.send(&format!("w{round}-{number}"), "execute", "s", 1);
         }
         coordinator.producer.flush(SOON).expect("sent");
         let since = Instant::now();
@@ -259,7 +259,7 @@ fn measure() {
         let mut times: Vec<Duration> = (0..300)
             .map(|number| {
                 let since = Instant::now();
-                coordinator.send(&format!("one{workers}-{number}"), "execute", "s", 1);
+                coordinator.send(&format!("one{round}-{number}"), "execute", "s", 1);
                 coordinator.replies(1);
                 since.elapsed()
             })
