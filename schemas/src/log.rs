@@ -81,6 +81,8 @@ pub struct CheckpointRecord {
     pub applied: Option<AppliedRecord>,
     /// The fold's clock.
     pub clock: Time,
+    /// Starts issued before this are refused: they may have run and been forgotten.
+    pub issued_after: Time,
     /// Which rules the fold follows.
     pub level: u32,
     /// Every number the fold uses; the fields belong to the level.

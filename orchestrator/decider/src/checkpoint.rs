@@ -16,7 +16,7 @@ use sagamore_schemas::log::{
     OWED_KEY_PREFIX, RawText, record_hash,
 };
 
-use crate::finished::seconds;
+use crate::finished::has_expired;
 use crate::output::{Destination, Output};
 use crate::shard::Shard;
 use crate::stored::{Key, Stored};
@@ -89,15 +89,16 @@ impl Shard {
                 definition.as_bytes().to_vec(),
             );
         }
-        for (packed, until_s) in self.finished.take_unstored() {
+        for (packed, youngest_s) in self.finished.take_unstored() {
             let number = self.stored.finished_next;
             self.stored.finished_next += 1;
-            self.stored.finished.insert(number, until_s);
+            self.stored.finished.insert(number, youngest_s);
             put(&mut self.stored, finished_key(number), packed);
         }
-        let now_s = seconds(self.clock);
+        let issued_after = self.issued_after;
+        let expired = |(_, youngest_s): &(&u64, &u32)| has_expired(**youngest_s, issued_after);
         let expired: Vec<u64> =
-            self.stored.finished.iter().filter(|(_, until_s)| **until_s < now_s).map(|(n, _)| *n).collect();
+            self.stored.finished.iter().filter(expired).map(|(number, _)| *number).collect();
         for number in expired {
             self.stored.finished.remove(&number);
             put(&mut self.stored, finished_key(number), Vec::new());
@@ -146,6 +147,7 @@ impl Shard {
                 hash: record_hash(last.key.as_deref(), last.value.as_deref(), last.timestamp_ms),
             }),
             clock: self.clock,
+            issued_after: self.issued_after,
             level: self.level,
             settings: RawText(settings),
             chain: self.journal.head().clone(),

@@ -26,15 +26,15 @@ pub struct Ending {
     pub outcome: OutcomeKind,
     /// Count of inputs applied.
     pub revision: u32,
-    /// Until when it is remembered, in seconds since the epoch.
-    pub until_s: u32,
+    /// What its window counts from, in seconds since the epoch: its end, or its `time` if that is later.
+    pub since_s: u32,
 }
 
 /// The endings of one shard.
 #[derive(Debug, Clone, Default)]
 pub struct Finished {
     endings: BTreeMap<Digest128, Ending>,
-    by_expiry: BTreeSet<(u32, Digest128)>,
+    by_age: BTreeSet<(u32, Digest128)>,
     /// Endings since the last checkpoint, in the order of the log.
     unstored: Vec<Digest128>,
 }
@@ -64,52 +64,62 @@ impl Finished {
 
     fn put(&mut self, hash: Digest128, ending: Ending) {
         if let Some(before) = self.endings.insert(hash, ending) {
-            self.by_expiry.remove(&(before.until_s, hash));
+            self.by_age.remove(&(before.since_s, hash));
         }
-        self.by_expiry.insert((ending.until_s, hash));
+        self.by_age.insert((ending.since_s, hash));
     }
 
-    /// Forgets what has expired by `clock`.
-    pub fn expire(&mut self, clock: Time) {
-        let now_s = seconds(clock);
-        while let Some((until_s, hash)) =
-            self.by_expiry.first().copied().filter(|(until_s, _)| *until_s < now_s)
+    /// Forgets what ended before `issued_after`: whatever starts it again was issued even earlier, and is refused.
+    ///
+    /// One number decides both, and it never falls, so that no change of the window opens a gap between them.
+    pub fn expire(&mut self, issued_after: Time) {
+        while let Some((since_s, hash)) =
+            self.by_age.first().copied().filter(|(since_s, _)| has_expired(*since_s, issued_after))
         {
-            self.by_expiry.remove(&(until_s, hash));
+            self.by_age.remove(&(since_s, hash));
             self.endings.remove(&hash);
         }
     }
 
-    /// Takes what is not yet in the log, packed: record by record, each with the second in which all of it has expired.
+    /// Takes what is not yet in the log, packed: record by record, each with the `since_s` of the youngest in it.
     pub fn take_unstored(&mut self) -> Vec<(Vec<u8>, u32)> {
         let unstored = std::mem::take(&mut self.unstored);
         let packed = unstored.chunks(PACKED_RECORD_MAX).map(|chunk| {
             let known = chunk.iter().filter_map(|hash| Some((hash, self.endings.get(hash)?)));
             let mut bytes = Vec::with_capacity(chunk.len() * PACKED_BYTES);
-            let mut until_s = 0;
+            let mut youngest_s = 0;
             for (hash, ending) in known {
                 pack(&mut bytes, *hash, ending);
-                until_s = until_s.max(ending.until_s);
+                youngest_s = youngest_s.max(ending.since_s);
             }
-            (bytes, until_s)
+            (bytes, youngest_s)
         });
         packed.filter(|(bytes, _)| !bytes.is_empty()).collect()
     }
 
-    /// Loads one packed record; returns the second in which all of it has expired, or `None` if it is damaged.
+    /// Loads one packed record; returns the `since_s` of the youngest in it, or `None` if it is damaged.
+    ///
+    /// Records come in any order: of two lives of one id the later counts.
     pub fn load(&mut self, packed: &[u8]) -> Option<u32> {
         let (records, rest) = packed.as_chunks::<PACKED_BYTES>();
         if !rest.is_empty() {
             return None;
         }
-        let mut latest = 0;
+        let mut youngest_s = 0;
         for record in records {
             let (hash, ending) = unpack(record)?;
-            latest = latest.max(ending.until_s);
-            self.put(hash, ending);
+            youngest_s = youngest_s.max(ending.since_s);
+            if self.endings.get(&hash).is_none_or(|known| known.birth_offset <= ending.birth_offset) {
+                self.put(hash, ending);
+            }
         }
-        Some(latest)
+        Some(youngest_s)
     }
+}
+
+/// Whether what ended, or was issued, at `since_s` is forgotten.
+pub fn has_expired(since_s: u32, issued_after: Time) -> bool {
+    i64::from(since_s) * 1000 < issued_after.epoch_ms()
 }
 
 /// Whole seconds since the epoch.
@@ -121,14 +131,14 @@ fn id_hash(id: &TransactionId) -> Digest128 {
     Digest128::of(id.as_str().as_bytes())
 }
 
-// hash 16, birth 8, fingerprint 8, version 4, revision 4, until 4, outcome 1, zero 3
+// hash 16, birth 8, fingerprint 8, version 4, revision 4, since 4, outcome 1, zero 3
 fn pack(bytes: &mut Vec<u8>, hash: Digest128, ending: &Ending) {
     bytes.extend_from_slice(&hash.0);
     bytes.extend_from_slice(&ending.birth_offset.to_be_bytes());
     bytes.extend_from_slice(&ending.fingerprint.to_be_bytes());
     bytes.extend_from_slice(&ending.version.to_be_bytes());
     bytes.extend_from_slice(&ending.revision.to_be_bytes());
-    bytes.extend_from_slice(&ending.until_s.to_be_bytes());
+    bytes.extend_from_slice(&ending.since_s.to_be_bytes());
     bytes.push(match ending.outcome {
         OutcomeKind::Committed => 1,
         OutcomeKind::Compensated => 2,
@@ -155,7 +165,7 @@ fn unpack(record: &[u8; PACKED_BYTES]) -> Option<(Digest128, Ending)> {
         fingerprint: u64::from_be_bytes(field(record, 24)),
         version: u32::from_be_bytes(field(record, 32)),
         revision: u32::from_be_bytes(field(record, 36)),
-        until_s: u32::from_be_bytes(field(record, 40)),
+        since_s: u32::from_be_bytes(field(record, 40)),
         outcome,
     };
     Some((Digest128(field(record, 0)), ending))
@@ -174,7 +184,7 @@ mod tests {
             version: 3,
             outcome: OutcomeKind::Compensated,
             revision: 9,
-            until_s: 100,
+            since_s: 100,
         };
         let ids: Vec<TransactionId> = (0..5000).map(|n| format!("order-{n}").parse().unwrap()).collect();
         for id in &ids {
@@ -184,14 +194,32 @@ mod tests {
         assert_eq!(packed.len(), 2);
         assert!(finished.take_unstored().is_empty());
         let mut loaded = Finished::default();
-        for (bytes, until_s) in &packed {
-            assert_eq!(loaded.load(bytes), Some(*until_s));
+        for (bytes, youngest_s) in &packed {
+            assert_eq!(loaded.load(bytes), Some(*youngest_s));
         }
         assert!(ids.iter().all(|id| loaded.get(id) == Some(&ending)));
-        loaded.expire(Time::from_epoch_ms(100_999));
+        loaded.expire(Time::from_epoch_ms(100_000));
         assert_eq!(loaded.len(), 5000);
-        loaded.expire(Time::from_epoch_ms(101_000));
+        loaded.expire(Time::from_epoch_ms(100_001));
         assert!(loaded.is_empty());
         assert_eq!(loaded.load(&[1, 2, 3]), None);
+    }
+
+    #[test]
+    fn of_two_lives_the_later_is_remembered_in_whatever_order_they_are_loaded() {
+        let id: TransactionId = "order-1".parse().unwrap();
+        let packed = |birth_offset| {
+            let mut finished = Finished::default();
+            let outcome = OutcomeKind::Committed;
+            let ending =
+                Ending { birth_offset, fingerprint: 0, version: 1, outcome, revision: 1, since_s: 1 };
+            finished.insert(&id, ending);
+            finished.take_unstored().remove(0).0
+        };
+        for births in [[1, 2], [2, 1]] {
+            let mut loaded = Finished::default();
+            births.into_iter().for_each(|birth| assert!(loaded.load(&packed(birth)).is_some()));
+            assert_eq!(loaded.get(&id).map(|ending| ending.birth_offset), Some(2));
+        }
     }
 }

@@ -182,6 +182,7 @@ fn adopt(
     shard.settings = settings;
     shard.level = head.level;
     shard.clock = head.clock;
+    shard.issued_after = head.issued_after;
     shard.next_offset = head.next_offset;
     shard.journal = Journal::at(head.chain);
     shard.definitions.continue_at(head.definitions_offset);
@@ -204,8 +205,9 @@ fn load(
             shard.definitions.load(json).map_err(|cause| damaged(&key, cause))?;
         } else if let Some(number) = name.strip_prefix(FINISHED_KEY_PREFIX) {
             let number = number.parse().map_err(|error| damaged(&key, error))?;
-            let until_s = shard.finished.load(&value).ok_or_else(|| damaged(&key, "not packed endings"))?;
-            stored.finished.insert(number, until_s);
+            let youngest_s =
+                shard.finished.load(&value).ok_or_else(|| damaged(&key, "not packed endings"))?;
+            stored.finished.insert(number, youngest_s);
         } else if name.starts_with(OWED_KEY_PREFIX) {
             owed.extend(read_owed(&value).map_err(|cause| damaged(&key, cause))?);
             stored.owed_records += 1;
@@ -214,7 +216,7 @@ fn load(
             resume(shard, transaction).map_err(|cause| damaged(&key, cause))?;
         }
     }
-    shard.finished.expire(shard.clock);
+    shard.finished.expire(shard.issued_after);
     Ok(owed)
 }
 

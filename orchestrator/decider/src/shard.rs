@@ -40,6 +40,8 @@ pub struct Shard {
     pub(crate) level: u32,
     pub(crate) settings: Settings,
     pub(crate) clock: Time,
+    /// A start issued before this may have run and been forgotten: it never falls, whatever becomes of the window.
+    pub(crate) issued_after: Time,
     /// Everything below this inbox offset is folded in.
     pub(crate) next_offset: i64,
     pub(crate) last: Option<LastRecord>,
@@ -73,6 +75,7 @@ impl Shard {
             level: 1,
             settings: Settings::default(),
             clock: Time::default(),
+            issued_after: Time::default(),
             next_offset: 0,
             last: None,
             open: BTreeMap::new(),
@@ -135,7 +138,8 @@ impl Shard {
         );
         self.next_offset = record.offset + 1;
         self.clock = self.clock.max(record.timestamp);
-        self.finished.expire(self.clock);
+        self.issued_after = self.issued_after.max(self.clock.before(self.settings.dedupe_window));
+        self.finished.expire(self.issued_after);
         let last = self.last.get_or_insert_default();
         last.offset = record.offset;
         last.timestamp_ms = record.timestamp.epoch_ms();
@@ -419,14 +423,14 @@ impl Shard {
         };
         self.births.remove(&transaction.id);
         self.open_bytes -= transaction.payload_bytes() as u64;
-        let until = self.clock.max(transaction.time).after(self.settings.dedupe_window);
+        let since = self.clock.max(transaction.time);
         let ending = Ending {
             birth_offset,
             fingerprint: fingerprint(&transaction),
             version: transaction.definition.version,
             outcome,
             revision: u32::try_from(transaction.revision).unwrap_or(u32::MAX),
-            until_s: seconds(until.after(Span::from_ms(999))),
+            since_s: seconds(since.after(Span::from_ms(999))),
         };
         self.finished.insert(&transaction.id, ending);
     }

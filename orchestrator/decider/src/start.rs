@@ -72,11 +72,11 @@ impl Shard {
                 && fingerprint_of(start.definition.name.as_str(), hash) == ending.fingerprint;
             return if same { Admission::Ended } else { conflict() };
         }
-        if start.time < self.clock.before(self.settings.dedupe_window) {
-            let window = self.settings.dedupe_window;
+        if start.time < self.issued_after {
+            let horizon = self.issued_after;
             return Admission::refused(
                 "too-old",
-                &format!("first issued more than {window} ago, so that it may have run before"),
+                &format!("first issued before {horizon}: it may have run, and be forgotten"),
             );
         }
         if start.time > self.clock.after(self.settings.start_ahead) {

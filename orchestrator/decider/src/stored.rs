@@ -20,7 +20,7 @@ pub(crate) struct Stored {
     pub(crate) ignored: BTreeMap<Key, Vec<u8>>,
     /// Number of the next record of packed endings.
     pub(crate) finished_next: u64,
-    /// Records of packed endings, with the second in which all of each has expired.
+    /// Records of packed endings, with the `since_s` of the youngest in each.
     pub(crate) finished: BTreeMap<u64, u32>,
     /// Records of owed outputs in the last checkpoint.
     pub(crate) owed_records: u32,

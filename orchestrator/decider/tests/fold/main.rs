@@ -6,6 +6,8 @@
 
 mod harness;
 
+mod admission;
+mod inputs;
 mod rows;
 mod saga_back;
 mod saga_forward;

@@ -1,7 +1,8 @@
 //! A script is played in the world, and prints itself as a tree: each input, and under it what it led to.
 //!
 //! ```text
-//! start [ID] [JSON]          a client starts
+//! start [ID] [JSON] [DEFINITION] [@TIME]   a client starts
+//! on ID                      from here on answers and verbs are about that one
 //! STEP ANSWER [WHY | JSON]   a participant answers the latest command of that step; STEP:OPERATION@ATTEMPT names another.
 //!                            ok, refused, error, pending; expired (refused for that reason); lost (undeliverable)
 //! +30s                       time passes, due timers ring one by one
@@ -122,6 +123,7 @@ impl Player {
                 self.ring(due);
             }
             "start" => self.start(line, rest),
+            "on" => self.latest = rest.parse().unwrap(),
             "cancel" => self.verb(line, Wish::Cancel, rest),
             "retry" => self.verb(line, Wish::Retry, rest),
             "settings" => {
