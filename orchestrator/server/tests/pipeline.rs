@@ -1,0 +1,156 @@
+//! An order goes from start to outcome, in one process: on the embedded broker and on a real Kafka.
+
+use std::num::NonZeroU16;
+use std::time::{Duration, Instant};
+
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use sagamore::config::ServerConfig;
+use sagamore::server::Server;
+use sagamore_decider::owner::Pace;
+use sagamore_examples::{Kind, Settings, spawn};
+use sagamore_kafka::client::ClientSettings;
+use sagamore_kafka::embedded::EmbeddedBroker;
+use sagamore_kafka::topics::{Layout, apply, ensure_command_topics};
+use sagamore_local_kafka::{ClusterSize, LocalKafka};
+use sagamore_schemas::ids::Name;
+use sagamore_schemas::topics::{Prefix, Topic};
+use serde_json::{Value, json};
+
+const ORDER: &str = r#"{"name":"order","version":1,"steps":[
+    {"name":"reserve","participant":"inventory","input":{"order":"${input.order}","lines":"${input.lines}"}},
+    {"name":"charge","participant":"payment","input":{"customer":"${input.customer}","amount_cents":"${input.total_cents}"}},
+    {"name":"ship","participant":"shipping","kind":"pivot","input":{"order":"${input.order}","country":"${input.ship_country}"}}]}"#;
+
+fn shards() -> NonZeroU16 {
+    NonZeroU16::new(4).unwrap()
+}
+
+fn participants() -> Vec<Name> {
+    ["inventory", "payment", "shipping"].map(|name| name.parse().unwrap()).into()
+}
+
+fn config(kafka: ClientSettings, check_topics: bool) -> ServerConfig {
+    ServerConfig {
+        kafka,
+        prefix: Prefix::default(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        advertise: None,
+        lanes: 1,
+        development: true,
+        check_topics,
+        reply_secret: None,
+        pace: Pace::default(),
+    }
+}
+
+fn define(kafka: &ClientSettings) {
+    let producer: ThreadedProducer<rdkafka::producer::DefaultProducerContext> =
+        kafka.client_producer("test").create().unwrap();
+    let topic = Topic::Definitions.name(&Prefix::default());
+    producer.send(BaseRecord::to(&topic).key("order@1").payload(ORDER)).map_err(|(error, _)| error).unwrap();
+    producer.flush(Duration::from_secs(10)).unwrap();
+}
+
+fn order(number: u32, country: &str) -> Value {
+    json!({
+        "id": format!("order-{number}"),
+        "definition": "order",
+        "input": {"order": number, "customer": "ALFKI", "ship_country": country, "total_cents": 1000,
+                  "lines": [{"product": 1, "quantity": 1}]},
+    })
+}
+
+async fn drive(server: &Server) {
+    let client = reqwest::Client::new();
+    let url = format!("http://{}/v1/transactions", server.address());
+    let post = async |path: &str, body: &Value| {
+        let answer = client.post(format!("{url}{path}")).body(body.to_string()).send().await.unwrap();
+        let status = answer.status().as_u16();
+        let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        (status, body)
+    };
+    let begun = Instant::now();
+    loop {
+        let (status, body) = post("?wait=20s", &order(1, "France")).await;
+        match status {
+            200 => {
+                assert_eq!(body["outcome"], "committed", "{body}");
+                assert_eq!(body["data"]["steps"]["charge"]["amount_cents"], 1000, "{body}");
+                break;
+            }
+            // The definition has not reached the shard yet.
+            422 if begun.elapsed() < Duration::from_secs(20) => tokio::time::sleep(Duration::from_millis(50)).await,
+            other => panic!("{other}: {body}"),
+        }
+    }
+    let (status, body) = post("?wait=20s", &order(1, "France")).await;
+    assert_eq!((status, &body["outcome"]), (200, &json!("committed")), "told again: {body}");
+    let (status, body) = post("?wait=20s", &order(1, "Spain")).await;
+    assert_eq!((status, &body["title"]), (409, &json!("conflict")), "{body}");
+    let refused = sagamore_examples::shipping::REFUSED_COUNTRIES_DEFAULT[0];
+    let (status, body) = post("?wait=20s", &order(2, refused)).await;
+    assert_eq!((status, &body["outcome"]), (200, &json!("compensated")), "{body}");
+    for number in 3..40 {
+        let (status, body) = post("", &order(number, "France")).await;
+        assert_eq!(status, 202, "{body}");
+    }
+    for number in 3..40 {
+        let begun = Instant::now();
+        loop {
+            let answer = client.get(format!("{url}/order-{number}")).send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), 200);
+            let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+            if body["status"] == "committed" {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "{body}");
+        }
+    }
+    let (status, body) = post("/order-3/cancel", &json!({"reason": "too late"})).await;
+    assert_eq!((status, &body["title"]), (409, &json!("wrong-state")), "{body}");
+    let (status, body) = post("/nobody/cancel", &json!({"reason": "who?"})).await;
+    assert_eq!((status, &body["title"]), (404, &json!("not-found")), "{body}");
+}
+
+fn run(kafka: &ClientSettings, check_topics: bool) {
+    drop(tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init());
+    let mut server = Server::start(config(kafka.clone(), check_topics)).unwrap();
+    define(kafka);
+    let examples: Vec<_> = [Kind::Inventory, Kind::Payment, Kind::Shipping]
+        .into_iter()
+        .map(|kind| {
+            let settings =
+                sagamore_participant::Settings::new(kafka.clone(), Prefix::default(), kind.name());
+            spawn(kind, &Settings::new(settings)).unwrap()
+        })
+        .collect();
+    assert!(server.wait_ready(Duration::from_secs(30)), "{:?}", server.directory().shards());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(drive(&server));
+    assert_eq!(server.crash_shards(), 4);
+    assert!(server.wait_ready(Duration::from_secs(30)), "{:?}", server.directory().shards());
+    // A restored shard remembers.
+    runtime.block_on(async {
+        let answer = reqwest::get(format!("http://{}/v1/transactions/order-2", server.address())).await.unwrap();
+        assert!(answer.text().await.unwrap().contains("compensated"));
+    });
+    server.stop();
+    drop(examples);
+}
+
+#[test]
+fn an_order_goes_through_on_the_embedded_broker() {
+    let broker = EmbeddedBroker::start().unwrap();
+    broker.create_all_topics(&Prefix::default(), shards(), &participants()).unwrap();
+    run(&broker.client_settings().unwrap(), false);
+}
+
+#[test]
+fn an_order_goes_through_on_a_real_kafka() {
+    let kafka = LocalKafka::start(ClusterSize::One).unwrap();
+    let settings = ClientSettings::new(kafka.bootstrap());
+    let layout = Layout { prefix: Prefix::default(), partitions: shards(), replication: NonZeroU16::MIN };
+    apply(&settings, &layout).unwrap();
+    ensure_command_topics(&settings, &layout, &participants()).unwrap();
+    run(&settings, true);
+}
