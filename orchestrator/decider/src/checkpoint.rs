@@ -189,7 +189,7 @@ fn owed_records(owed: &[&Output]) -> Vec<Vec<u8>> {
     let mut batch: Vec<StoredOutput> = Vec::new();
     let mut bytes = 0;
     for output in owed {
-        if bytes > OWED_RECORD_BYTES_MAX {
+        if !batch.is_empty() && bytes + output.size_bytes() > OWED_RECORD_BYTES_MAX {
             records.push(json(&std::mem::take(&mut batch)));
             bytes = 0;
         }

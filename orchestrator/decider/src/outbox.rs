@@ -18,7 +18,8 @@ pub const OWED_MAX: usize = 1_000;
 /// Bytes of one destination that a checkpoint may owe.
 pub const OWED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Number of an output, rising in the order of the log.
+/// Number of an output, rising in the order of the log: even for the output itself, the odd one after it for the input
+/// that says it cannot be delivered. So that input keeps its place, and a late report about the output is not about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
@@ -56,7 +57,7 @@ impl Outbox {
     /// Takes an output.
     pub fn push(&mut self, output: Output) {
         let ticket = Ticket(self.next);
-        self.next += 1;
+        self.next += 2;
         self.bytes += output.size_bytes();
         let route = Route::To(output.destination.clone());
         self.queue(&route).waiting.push_back(ticket);
@@ -114,37 +115,43 @@ impl Outbox {
     pub fn on_failed(&mut self, ticket: Ticket) {
         if let Some(route) = self.pending.get(&ticket).map(|pending| pending.route.clone()) {
             let queue = self.queue(&route);
-            queue.in_flight.remove(&ticket);
-            queue.waiting.push_back(ticket);
+            if queue.in_flight.remove(&ticket) {
+                queue.waiting.push_back(ticket);
+            }
         }
     }
 
     /// It can never be delivered. A command becomes an input that says so; `Err` names an output that nobody may lose.
     pub fn on_undeliverable(&mut self, ticket: Ticket, reason: &str) -> Result<(), Destination> {
-        let Some(pending) = self.pending.get_mut(&ticket) else { return Ok(()) };
-        let route = pending.route.clone();
-        if !matches!(route, Route::To(Destination::Commands(_))) {
+        let Some(pending) = self.pending.get(&ticket) else { return Ok(()) };
+        if !is_command(&pending.route) {
             let destination = pending.output.destination.clone();
             self.on_failed(ticket);
             return Err(destination);
         }
-        let before = pending.output.size_bytes();
+        self.give_up(ticket, reason);
+        Ok(())
+    }
+
+    /// Turns a command into an input that says so, under the next ticket.
+    fn give_up(&mut self, ticket: Ticket, reason: &str) {
+        let Some(Pending { route, mut output }) = self.pending.remove(&ticket) else { return };
+        let before = output.size_bytes();
         let (key, value) = {
-            let Ok(command) = read_command(pending.output.value.as_deref()) else {
+            let Ok(command) = read_command(output.value.as_deref()) else {
                 unreachable!("SAG-INV-7 what goes to a participant is a command")
             };
             let lost = Undeliverable { address: command.address, reason: reason.into() };
             (lost.address.subject.to_string(), lost.to_json())
         };
-        pending.output.key = Some(key.into_bytes().into());
-        pending.output.value = Some(value.into());
-        pending.route = Route::OwnInbox;
-        self.bytes = self.bytes + pending.output.size_bytes() - before;
-        let left = self.queue(&route);
-        left.in_flight.remove(&ticket);
-        left.waiting.retain(|waiting| *waiting != ticket);
-        self.queue(&Route::OwnInbox).waiting.push_back(ticket);
-        Ok(())
+        output.key = Some(key.into_bytes().into());
+        output.value = Some(value.into());
+        self.bytes = self.bytes + output.size_bytes() - before;
+        let lost = Ticket(ticket.0 + 1);
+        self.pending.insert(lost, Pending { route: Route::OwnInbox, output });
+        // Where it waits, `send` passes over it.
+        self.queue(&route).in_flight.remove(&ticket);
+        self.queue(&Route::OwnInbox).waiting.push_back(lost);
     }
 
     /// Whether everything before `ticket` is acknowledged.
@@ -162,20 +169,12 @@ impl Outbox {
             *bytes += pending.output.size_bytes();
         }
         let mut too_many = of.remove(&Route::OwnInbox).is_some();
-        for (mut tickets, mut bytes) in of.into_values() {
+        for (route, (mut tickets, mut bytes)) in of {
             while tickets.len() > OWED_MAX || bytes > OWED_BYTES_MAX {
                 too_many = true;
-                let Some(oldest) = tickets.pop_front() else { break };
+                let Some(oldest) = tickets.pop_front().filter(|_| is_command(&route)) else { break };
                 bytes -= self.pending.get(&oldest).map_or(0, |pending| pending.output.size_bytes());
-                if self
-                    .on_undeliverable(
-                        oldest,
-                        "the destination takes nothing, and more is owed to it than may be",
-                    )
-                    .is_err()
-                {
-                    break;
-                }
+                self.give_up(oldest, "the destination takes nothing, and more is owed to it than may be");
             }
         }
         (!too_many).then(|| self.pending.range(..ticket).map(|(_, pending)| &pending.output).collect())
@@ -189,6 +188,13 @@ impl Outbox {
             Some(queue) => queue,
             None => unreachable!("it was inserted just now"),
         }
+    }
+}
+
+fn is_command(route: &Route) -> bool {
+    match route {
+        Route::To(Destination::Commands(_)) => true,
+        Route::To(Destination::Outcomes | Destination::DeadLetters) | Route::OwnInbox => false,
     }
 }
 

@@ -67,8 +67,11 @@ impl Timers {
     }
 }
 
-/// How long the owner waits for a firing it appended to be accepted before it appends another.
+/// How long the owner waits for a firing it appended to be accepted before it appends another; then twice as long each
+/// time, so that an inbox that has fallen behind is not filled with repeats.
 const REPEAT_AFTER: Span = Span::from_ms(1_000);
+/// Longest wait.
+const REPEAT_AFTER_MAX: Span = Span::from_ms(60_000);
 /// Timer records appended at once: a takeover after a long pause must not flood its own inbox.
 const BURST_MAX: usize = 1_000;
 
@@ -78,7 +81,13 @@ const BURST_MAX: usize = 1_000;
 /// is appended again.
 #[derive(Debug, Default)]
 pub struct Alarm {
-    appended: BTreeMap<TimerEntry, Time>,
+    appended: BTreeMap<TimerEntry, Appended>,
+}
+
+#[derive(Debug)]
+struct Appended {
+    repeat: Time,
+    pause: Span,
 }
 
 impl Alarm {
@@ -88,10 +97,18 @@ impl Alarm {
             self.appended.clear();
             return Vec::new();
         }
-        self.appended.retain(|entry, repeat| *repeat > now && timers.stands(*entry));
-        let ring: Vec<TimerEntry> =
-            timers.due(now).filter(|entry| !self.appended.contains_key(entry)).take(BURST_MAX).collect();
-        self.appended.extend(ring.iter().map(|entry| (*entry, now.after(REPEAT_AFTER))));
+        self.appended.retain(|entry, _| timers.stands(*entry));
+        let ring: Vec<TimerEntry> = timers
+            .due(now)
+            .filter(|entry| self.appended.get(entry).is_none_or(|appended| appended.repeat <= now))
+            .take(BURST_MAX)
+            .collect();
+        for entry in &ring {
+            let before = self.appended.get(entry).map(|appended| appended.pause);
+            let pause =
+                before.map_or(REPEAT_AFTER, |pause| Span::from_ms(pause.as_ms() * 2).min(REPEAT_AFTER_MAX));
+            self.appended.insert(*entry, Appended { repeat: now.after(pause), pause });
+        }
         ring
     }
 }
@@ -111,6 +128,8 @@ mod tests {
         assert_eq!(alarm.poll(&timers, at(100)), [entry]);
         assert!(alarm.poll(&timers, at(101)).is_empty(), "it is on its way");
         assert_eq!(alarm.poll(&timers, at(1_100)), [entry], "it was lost, or came too early");
+        assert!(alarm.poll(&timers, at(3_099)).is_empty(), "or the inbox has fallen behind");
+        assert_eq!(alarm.poll(&timers, at(3_100)), [entry]);
         timers.disarm(entry);
         assert!(alarm.poll(&timers, at(5_000)).is_empty());
         assert!(alarm.appended.is_empty());

@@ -8,6 +8,7 @@ mod harness;
 
 mod admission;
 mod inputs;
+mod outbox;
 mod rows;
 mod saga_back;
 mod saga_forward;

@@ -181,7 +181,7 @@ impl World {
         // Beyond the time after which a firing that was not accepted is repeated: of several timers due at once each is
         // rung in its turn.
         self.rings += 1;
-        let asked_at = self.now.after(Span::from_secs(2 * self.rings));
+        let asked_at = self.now.after(Span::from_secs(120 * self.rings));
         let ring = self.owner.poll(asked_at, false).into_iter().find_map(|duty| match duty {
             Duty::Append { value, .. } => Some(value),
             Duty::Write(_) => None,
