@@ -33,6 +33,14 @@ use crate::timers::{TimerEntry, TimerOwner, Timers};
 use crate::transaction::Transaction;
 use crate::turn::{Heeded, Turn, field};
 
+/// Longest reason that is kept: 500 steps with one each, every byte of it escaped, fit beside the payloads in a state
+/// record.
+const REASON_BYTES_MAX: usize = 256;
+/// Longest cause of a dead letter: it stands in a header beside the record itself.
+const CAUSE_BYTES_MAX: usize = 1024;
+/// Longest trace context that is passed on: version 00 has 55 characters; a longer one is no trace context.
+const TRACEPARENT_BYTES_MAX: usize = 128;
+
 /// The fold of one inbox partition.
 #[derive(Debug, Clone)]
 pub struct Shard {
@@ -97,7 +105,8 @@ impl Shard {
     pub fn apply(&mut self, record: &Record<'_>, outputs: &mut Vec<Output>) -> Notice {
         self.pass(record);
         match read_input(record.value) {
-            Ok(input) => {
+            Ok(mut input) => {
+                shorten(&mut input);
                 let entry = self.entry(record.offset, input.label());
                 match input {
                     Input::Start(start) => self.on_start(entry, &start, outputs),
@@ -122,9 +131,11 @@ impl Shard {
     /// Passes over a record on which `apply` panics, by the decision of an operator that stands later in the inbox.
     pub fn skip(&mut self, record: &Record<'_>, authority: &Authority<'_>) {
         self.pass(record);
+        let mut authority = authority.clone();
+        shorten_authority(&mut authority);
         let mut entry = self.entry(record.offset, "skipped");
-        entry.actor = Some(authority.actor.to_string());
-        entry.reason = Some(authority.reason.to_string());
+        entry.actor = Some(authority.actor.into_owned());
+        entry.reason = Some(authority.reason.into_owned());
         self.journal.append(entry);
     }
 
@@ -386,6 +397,7 @@ impl Shard {
             clock: self.clock,
             watermark,
             timers: &mut self.timers,
+            tokens: self.settings.reply_token.is_some(),
             outputs,
             entry,
             stuck: None,
@@ -502,8 +514,10 @@ impl Shard {
 
     /// Puts a record among the dead letters, as it is, with its cause in headers.
     fn set_aside(&mut self, record: &Record<'_>, cause: &str, outputs: &mut Vec<Output>) -> Notice {
+        let mut cause = Cow::Borrowed(cause);
+        bound(&mut cause, CAUSE_BYTES_MAX);
         let mut entry = self.entry(record.offset, "dead-letter");
-        entry.reason = Some(cause.to_owned());
+        entry.reason = Some(cause.to_string());
         self.journal.append(entry);
         let mut headers: Vec<(String, Box<[u8]>)> =
             record.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
@@ -512,7 +526,7 @@ impl Shard {
             ("partition", self.identity.partition.to_string()),
             ("offset", record.offset.to_string()),
             ("timestamp", record.timestamp.epoch_ms().to_string()),
-            ("message", cause.to_owned()),
+            ("message", cause.into_owned()),
         ];
         headers
             .extend(place.map(|(name, value)| (format!("__dlq.errors.{name}"), value.into_bytes().into())));
@@ -591,6 +605,38 @@ fn outcome_output(told: &Outcome<'_>) -> Output {
         key: Some(told.subject.as_str().as_bytes().into()),
         value: Some(told.to_json().into()),
         headers: Vec::new(),
+    }
+}
+
+/// Cuts what people and participants wrote: it is kept with the transaction and in the journal, beside the payloads whose
+/// bytes are counted.
+fn shorten(input: &mut Input<'_>) {
+    match input {
+        Input::Start(start) => {
+            if start.traceparent.as_deref().is_some_and(|text| text.len() > TRACEPARENT_BYTES_MAX) {
+                start.traceparent = None;
+            }
+        }
+        Input::Reply(reply) => {
+            if let Some(reason) = &mut reply.reason {
+                bound(reason, REASON_BYTES_MAX);
+            }
+        }
+        Input::Undeliverable(lost) => bound(&mut lost.reason, REASON_BYTES_MAX),
+        Input::Verb(verb) => shorten_authority(&mut verb.authority),
+        Input::Shard(verb) => shorten_authority(&mut verb.authority),
+        Input::Timer(_) | Input::Definition(_) => {}
+    }
+}
+
+fn shorten_authority(authority: &mut Authority<'_>) {
+    bound(&mut authority.actor, REASON_BYTES_MAX);
+    bound(&mut authority.reason, REASON_BYTES_MAX);
+}
+
+fn bound(text: &mut Cow<'_, str>, bytes_max: usize) {
+    if text.len() > bytes_max {
+        *text = Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(bytes_max)]));
     }
 }
 

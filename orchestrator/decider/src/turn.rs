@@ -28,6 +28,8 @@ pub(crate) struct Turn<'a> {
     pub clock: Time,
     pub watermark: Time,
     pub timers: &'a mut Timers,
+    /// Whether commands carry reply tokens: the settings say so, never what this process happens to know.
+    pub tokens: bool,
     pub outputs: &'a mut Vec<Output>,
     pub entry: JournalEntry,
     /// Why a step got stuck in this turn.
@@ -96,7 +98,7 @@ impl Turn<'_> {
             definition: Cow::Owned(transaction.definition.to_string()),
             replyto: Cow::Borrowed(&self.identity.replyto),
             traceparent: transaction.traceparent.as_deref().map(Cow::Borrowed),
-            replytoken: self.identity.reply_token(&address).map(Cow::Owned),
+            replytoken: self.reply_token(&address).map(Cow::Owned),
             data: data.as_ref(),
             address,
         };
@@ -109,6 +111,10 @@ impl Turn<'_> {
         let due = self.clock.after(plan.timeout);
         self.enter(transaction, index, StepPhase::Asked(Call { due, ..call }));
         Ok(())
+    }
+
+    fn reply_token(&self, address: &Address<'_>) -> Option<String> {
+        if self.tokens { self.identity.reply_token(address) } else { None }
     }
 
     fn data(

@@ -7,6 +7,7 @@
 mod harness;
 
 mod admission;
+mod edges;
 mod inputs;
 mod outbox;
 mod rows;

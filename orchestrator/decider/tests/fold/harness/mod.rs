@@ -6,6 +6,7 @@ mod life;
 mod script;
 mod world;
 
+pub use definition::definition;
 pub use life::{Happening, IDS, Life, definition_json, happening};
 pub use script::{Case, check, play};
-pub use world::{Fault, StateTopic, identity, state_of};
+pub use world::{Fault, StateTopic, T0_MS, identity, state_of};
