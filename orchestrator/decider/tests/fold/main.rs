@@ -10,6 +10,7 @@ mod admission;
 mod edges;
 mod inputs;
 mod outbox;
+mod properties;
 mod rows;
 mod saga_back;
 mod saga_forward;

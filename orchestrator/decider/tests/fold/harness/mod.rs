@@ -7,6 +7,7 @@ mod script;
 mod world;
 
 pub use definition::definition;
-pub use life::{Happening, IDS, Life, definition_json, happening};
+pub use journal::RowsTaken;
+pub use life::{Happening, IDS, Life, Logged, definition_json, happening};
 pub use script::{Case, check, play};
 pub use world::{Fault, StateTopic, T0_MS, identity, state_of};
