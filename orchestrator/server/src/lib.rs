@@ -12,7 +12,7 @@
 
 pub mod api;
 pub mod checkpointer;
-// pub mod cli;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod definitions_tail;

@@ -1,2 +1,7 @@
-//! To be written.
-fn main() {}
+//! The binary `sagamore`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sagamore::cli::main()
+}

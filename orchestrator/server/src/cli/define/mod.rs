@@ -1,0 +1,298 @@
+//! `sagamore define`: definitions as files and as they stand in the topic.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU16;
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use sagamore_decider::definition::check::{Problem, compile};
+use sagamore_decider::definition::plan::Plan;
+use sagamore_decider::definition::source::{self, Checked, Severity};
+use sagamore_schemas::definition::Definition;
+use sagamore_schemas::ids::{Name, Span};
+use sagamore_schemas::wire::DefinitionRef;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::exit::{Exit, Failure, Outcome};
+use super::kafka::{KafkaArgs, MaybeKafkaArgs};
+use super::output::{self, Printer};
+use catalogue::Catalogue;
+
+pub mod apply;
+pub mod catalogue;
+
+mod diff;
+mod graph;
+
+/// What about definitions.
+#[derive(Debug, Subcommand)]
+pub enum DefineCommand {
+    /// Name every problem of files, with its place.
+    Check(CheckArgs),
+    /// Make a definition known to every shard. Once applied, a version never changes.
+    Apply(ApplyArgs),
+    /// The definitions that have been applied.
+    List(ListArgs),
+    /// One of them, as it stands in the topic.
+    Get(GetArgs),
+    /// What changes from one definition to another, in words.
+    Diff(DiffArgs),
+    /// The steps and what they wait for, as a drawing.
+    Graph(GraphArgs),
+}
+
+/// Which files.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Files, YAML or JSON; `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+}
+
+/// What to apply, and how long to wait.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// A file, YAML or JSON; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    file: String,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    /// How long to wait until every shard has it; `0s` does not wait.
+    #[arg(long, value_name = "DURATION", default_value = "15s")]
+    wait: Span,
+    /// How many copies the participants' new command topics get; as many as the inbox, unless told otherwise.
+    #[arg(long, value_name = "N")]
+    replication: Option<NonZeroU16>,
+}
+
+/// Where to look.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    kafka: KafkaArgs,
+}
+
+/// Which one.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// Its name; without a version the highest.
+    #[arg(value_name = "NAME[@V]")]
+    definition: DefinitionRef,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+}
+
+/// What to compare.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A file, or the name of an applied definition.
+    #[arg(value_name = "A")]
+    before: String,
+    /// The same.
+    #[arg(value_name = "B")]
+    after: String,
+    #[command(flatten)]
+    kafka: MaybeKafkaArgs,
+}
+
+/// What to draw, and how.
+#[derive(Debug, Args)]
+pub struct GraphArgs {
+    /// A file, or the name of an applied definition.
+    #[arg(value_name = "FILE|NAME[@V]")]
+    definition: String,
+    /// For which program.
+    #[arg(long, value_enum, default_value_t)]
+    format: graph::Language,
+    #[command(flatten)]
+    kafka: MaybeKafkaArgs,
+}
+
+/// Runs it.
+pub fn run(command: DefineCommand, printer: Printer) -> Outcome {
+    match command {
+        DefineCommand::Check(args) => check(&args, printer),
+        DefineCommand::Apply(args) => {
+            let checked = read_file(&args.file)?;
+            let (definition, plan) = accepted(&args.file, checked)?;
+            let site = args.kafka.site()?;
+            let applied = apply::apply(&site, &definition, &plan, args.replication, args.wait)?;
+            printer.one(&applied, || applied.to_string())?;
+            Ok(Exit::Done)
+        }
+        DefineCommand::List(args) => list(&args, printer),
+        DefineCommand::Get(args) => get(&args, printer),
+        DefineCommand::Diff(args) => diff(&args, printer),
+        DefineCommand::Graph(args) => {
+            let definition = find(&args.definition, &args.kafka)?;
+            let plan = compile(&definition).map_err(|problems| not_runnable(&args.definition, &problems))?;
+            output::print(&graph::draw(&plan, args.format))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// One file's findings.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: String,
+    definition: Option<String>,
+    accepted: bool,
+    problems: Vec<Told>,
+}
+
+/// One finding.
+#[derive(Debug, Serialize)]
+struct Told {
+    severity: &'static str,
+    code: &'static str,
+    line: usize,
+    column: usize,
+    path: String,
+    message: String,
+    help: String,
+    #[serde(skip)]
+    text: String,
+}
+
+fn check(args: &CheckArgs, printer: Printer) -> Outcome {
+    let reports = args.files.iter().map(|file| Ok(report(file, &read_file(file)?)));
+    let reports: Vec<Report> = reports.collect::<Result<_, Failure>>()?;
+    printer.list(&reports, || {
+        let texts = reports.iter().flat_map(|report| {
+            let texts = report.problems.iter().map(|problem| problem.text.clone());
+            texts.chain(std::iter::once(report.summary()))
+        });
+        texts.collect::<Vec<_>>().join("\n")
+    })?;
+    let all_accepted = reports.iter().all(|report| report.accepted);
+    Ok(if all_accepted { Exit::Done } else { Exit::CheckNegative })
+}
+
+fn report(file: &str, checked: &Checked) -> Report {
+    let problems = checked.result.as_ref().err().map(Vec::as_slice).unwrap_or_default();
+    let errors = problems.iter().map(|problem| told(file, checked, Severity::Error, problem));
+    let warnings = checked.warnings.iter().map(|problem| told(file, checked, Severity::Warning, problem));
+    Report {
+        file: file.to_owned(),
+        definition: checked.result.as_ref().ok().map(|(definition, _)| id_of(definition)),
+        accepted: checked.result.is_ok(),
+        problems: errors.chain(warnings).collect(),
+    }
+}
+
+fn told(file: &str, checked: &Checked, severity: Severity, problem: &Problem) -> Told {
+    let place = checked.source.place(problem);
+    Told {
+        severity: match severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        code: problem.code.as_str(),
+        line: place.line,
+        column: place.column,
+        path: problem.path.clone(),
+        message: problem.message.clone(),
+        help: problem.help.clone(),
+        text: checked.source.report(file, severity, problem),
+    }
+}
+
+impl Report {
+    fn summary(&self) -> String {
+        let errors = self.problems.iter().filter(|problem| problem.severity == "error").count();
+        match &self.definition {
+            Some(definition) => format!("{}: {definition} is accepted", self.file),
+            None => format!("{}: {errors} {}", self.file, if errors == 1 { "error" } else { "errors" }),
+        }
+    }
+}
+
+/// The definition of a checked text; if it has problems, all of them go to stderr.
+fn accepted(file: &str, checked: Checked) -> Result<(Definition, Plan), Failure> {
+    let report = report(file, &checked);
+    for problem in &report.problems {
+        eprintln!("{}", problem.text);
+    }
+    checked.result.map_err(|_| Failure::new(Exit::CheckNegative, report.summary()))
+}
+
+fn list(args: &ListArgs, printer: Printer) -> Outcome {
+    let catalogue = Catalogue::read(&args.kafka.site()?)?;
+    let entries: Vec<_> = catalogue.entries().collect();
+    printer.list(&entries, || {
+        let row = |entry: &&catalogue::Entry| {
+            [entry.id(), entry.offset.to_string(), entry.participants().join(", ")]
+        };
+        output::table(["definition", "offset", "participants"], entries.iter().map(row))
+    })?;
+    Ok(Exit::Done)
+}
+
+fn get(args: &GetArgs, printer: Printer) -> Outcome {
+    let catalogue = Catalogue::read(&args.kafka.site()?)?;
+    let entry = catalogue.find(&args.definition)?;
+    let document = RawValue::from_string(entry.definition.to_canonical_json())
+        .map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    // A document has no rows: for people it is YAML.
+    printer.one(&document, || output::yaml(&document).unwrap_or_default())?;
+    Ok(Exit::Done)
+}
+
+fn diff(args: &DiffArgs, printer: Printer) -> Outcome {
+    let before = find(&args.before, &args.kafka)?;
+    let after = find(&args.after, &args.kafka)?;
+    let changes = diff::changes(&before, &after)?;
+    if changes.is_empty() {
+        eprintln!("{} and {} say the same", args.before, args.after);
+    }
+    printer.list(&changes, || changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    Ok(Exit::Done)
+}
+
+/// A definition from a file of that name, or from the topic.
+fn find(place: &str, kafka: &MaybeKafkaArgs) -> Result<Definition, Failure> {
+    if place == "-" || Path::new(place).exists() {
+        return Ok(accepted(place, read_file(place)?)?.0);
+    }
+    let wanted: DefinitionRef = place.parse().map_err(|_| {
+        Failure::new(Exit::NotFound, format_args!("{place}: no such file, and no name of a definition"))
+    })?;
+    let Some(kafka) = kafka.given() else {
+        let message =
+            format!("{place}: no such file; to look for a definition of that name, give --kafka HOST:PORT");
+        return Err(Failure::usage(message));
+    };
+    Ok(Catalogue::read(&kafka.site()?)?.find(&wanted)?.definition.clone())
+}
+
+fn read_file(file: &str) -> Result<Checked, Failure> {
+    let text =
+        if file == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let text = text.map_err(|error| {
+        let exit = match error.kind() {
+            std::io::ErrorKind::NotFound => Exit::NotFound,
+            _ => Exit::Usage,
+        };
+        Failure::new(exit, format_args!("{file}: {error}"))
+    })?;
+    Ok(source::read(&text))
+}
+
+fn not_runnable(place: &str, problems: &[Problem]) -> Failure {
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    Failure::new(Exit::CheckNegative, format_args!("{place}: {}", problems.join("; ")))
+}
+
+/// `name@version`.
+fn id_of(definition: &Definition) -> String {
+    format!("{}@{}", definition.name, definition.version)
+}
+
+/// The participants of a plan, each once, in the order of the alphabet.
+fn participants(plan: &Plan) -> Vec<Name> {
+    let branches = plan.steps.iter().flat_map(|step| &step.branches);
+    let unique: BTreeSet<_> = branches.map(|branch| branch.participant.clone()).collect();
+    unique.into_iter().collect()
+}

@@ -1,0 +1,230 @@
+//! The command line: what is asked, in which form the answer is printed, how the process ends.
+//!
+//! ```text
+//!   server, participant, dev, demo     stay up
+//!   topics, define                     talk to Kafka
+//!   skip, level, settings              write operators' decisions to the inbox: they work without a server
+//!   start, get, wait, list, cancel, …  ask a server
+//! ```
+//!
+//! Every flag `--some-flag` is also a variable `SAGAMORE_SOME_FLAG`: one function sees to it, for all of them. Data goes
+//! to stdout, everything else to stderr. Deliberately absent: what a command does besides asking and printing; that is
+//! the business of the modules it calls.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use exit::{Exit, Failure, Outcome};
+use output::{Format, Printer};
+
+pub mod exit;
+pub mod output;
+
+mod api;
+mod config_file;
+mod define;
+mod dev;
+mod kafka;
+mod logs;
+mod operator;
+mod participant;
+mod server;
+mod shard;
+mod signals;
+mod topics;
+mod transactions;
+
+/// Sagamore coordinates distributed transactions on Apache Kafka: services behind topics commit together or roll back
+/// together.
+#[derive(Debug, Parser)]
+#[command(name = "sagamore", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// How data is printed.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    output: Format,
+    /// How the log is written, to stderr; `SAGAMORE_LOG` (or `RUST_LOG`) says what of it, such as `info`.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: logs::LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A server and the example participants to play with; stays up.
+    Dev(dev::DevArgs),
+    /// A server.
+    Server(server::ServerArgs),
+    /// The topics Sagamore needs.
+    #[command(subcommand)]
+    Topics(topics::TopicsCommand),
+    /// Definitions of transactions.
+    #[command(subcommand)]
+    Define(define::DefineCommand),
+    /// Start a transaction.
+    Start(transactions::StartArgs),
+    /// What is known of a transaction.
+    Get(transactions::GetArgs),
+    /// Wait until transactions have ended, or are stuck.
+    Wait(transactions::WaitArgs),
+    /// Open transactions.
+    List(transactions::ListArgs),
+    /// How many transactions are open, by status.
+    Count(transactions::CountArgs),
+    /// Transactions that need a person.
+    Stuck(transactions::StuckArgs),
+    /// Have transactions go back, if there still is a way back.
+    Cancel(transactions::VerbArgs),
+    /// Try again now what is stuck or waits.
+    Retry(transactions::VerbArgs),
+    /// Pass over one inbox record on which a shard halted.
+    Skip(shard::SkipArgs),
+    /// Raise the level of all shards, after every server has been rolled out.
+    Level(shard::LevelArgs),
+    /// The numbers the shards use.
+    #[command(subcommand)]
+    Settings(shard::SettingsCommand),
+    /// An example participant.
+    Participant(participant::ParticipantArgs),
+}
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    run(std::env::args_os().collect()).into()
+}
+
+fn run(arguments: Vec<OsString>) -> Exit {
+    let file = config_file::named(command(), &arguments);
+    let command = match file.as_deref().map(|file| config_file::apply(command(), file)) {
+        None => command(),
+        Some(Ok(command)) => command,
+        Some(Err(failure)) => return failed(&failure),
+    };
+    let matches = match command.try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let exit = told(&error);
+            if let Some(file) = file.filter(|_| exit != Exit::Done) {
+                eprintln!("(what is not given as flag or variable comes from {})", file.display());
+            }
+            return exit;
+        }
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return told(&error),
+    };
+    logs::begin(cli.global.log_format, cli.command.is_long_lived());
+    match cli.command.run(Printer { format: cli.global.output }) {
+        Ok(exit) => exit,
+        Err(failure) => failed(&failure),
+    }
+}
+
+fn failed(failure: &Failure) -> Exit {
+    eprintln!("error: {failure}");
+    failure.exit
+}
+
+/// Help goes to stdout, errors to stderr.
+fn told(error: &clap::Error) -> Exit {
+    // Nobody left to read it: nothing to do about it.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage } else { Exit::Done }
+}
+
+/// The command line as clap knows it.
+fn command() -> clap::Command {
+    with_variables(Cli::command())
+}
+
+/// Gives every flag its variable.
+fn with_variables(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| match arg.get_long() {
+            Some(long) => {
+                let variable = format!("SAGAMORE_{}", long.replace('-', "_").to_uppercase());
+                arg.env(variable)
+            }
+            None => arg,
+        })
+        .mut_subcommands(with_variables)
+}
+
+impl Command {
+    /// Whether its log is what people look at.
+    fn is_long_lived(&self) -> bool {
+        matches!(self, Self::Server(_) | Self::Dev(_) | Self::Participant(_))
+    }
+
+    fn run(self, printer: Printer) -> Outcome {
+        match self {
+            Self::Dev(args) => dev::run(&args),
+            Self::Server(args) => server::run(&args),
+            Self::Topics(command) => topics::run(command, printer),
+            Self::Define(command) => define::run(command, printer),
+            Self::Start(args) => transactions::start(&args, printer),
+            Self::Get(args) => transactions::get(&args, printer),
+            Self::Wait(args) => transactions::wait(&args, printer),
+            Self::List(args) => transactions::list(&args, printer),
+            Self::Count(args) => transactions::count(&args, printer),
+            Self::Stuck(args) => transactions::stuck(&args, printer),
+            Self::Cancel(args) => transactions::verb(transactions::Verb::Cancel, &args, printer),
+            Self::Retry(args) => transactions::verb(transactions::Verb::Retry, &args, printer),
+            Self::Skip(args) => shard::skip(&args, printer),
+            Self::Level(args) => shard::level(&args, printer),
+            Self::Settings(command) => shard::settings(command, printer),
+            Self::Participant(args) => participant::run(&args, printer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clap_finds_no_contradiction() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                let Some(long) = arg.get_long().filter(|long| !matches!(*long, "help" | "version")) else {
+                    continue;
+                };
+                let variable = arg.get_env().unwrap_or_else(|| panic!("--{long} of {}", command.get_name()));
+                let expected = format!("SAGAMORE_{}", long.to_uppercase().replace('-', "_"));
+                assert_eq!(variable.to_str(), Some(expected.as_str()));
+            }
+            command.get_subcommands().for_each(check);
+        }
+        let mut command = command();
+        command.build();
+        check(&command);
+    }
+
+    fn exit(line: &str) -> Exit {
+        run(line.split(' ').map(OsString::from).collect())
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_usage_and_help_is_done() {
+        for line in ["sagamore", "sagamore frob", "sagamore start order", "sagamore -o xml list"] {
+            assert_eq!(exit(line), Exit::Usage, "{line}");
+        }
+        for line in ["sagamore --help", "sagamore define graph --help", "sagamore --version"] {
+            assert_eq!(exit(line), Exit::Done, "{line}");
+        }
+    }
+}

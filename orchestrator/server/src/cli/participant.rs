@@ -1,0 +1,155 @@
+//! `sagamore participant`: the examples, each a process of its own.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use sagamore_examples::{Books, Injection, Kind, Settings, SpawnError};
+use sagamore_participant::Counters;
+use sagamore_schemas::ids::Span;
+use serde::Serialize;
+
+use super::exit::{Exit, Failure, Outcome};
+use super::kafka::KafkaArgs;
+use super::output::{self, Printer};
+use super::signals;
+
+/// Which example, and what it does besides its business.
+#[derive(Debug, Args)]
+pub struct ParticipantArgs {
+    /// inventory, payment or shipping.
+    #[arg(value_name = "EXAMPLE")]
+    example: Kind,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    /// Threads that do the work.
+    #[arg(long, value_name = "N", default_value = "1")]
+    workers: NonZeroUsize,
+    /// How many transactions of a hundred are refused, whatever they ask.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
+    refuse_percent: u8,
+    /// How many first attempts of a hundred fail technically.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
+    fail_percent: u8,
+    /// How much longer each command takes.
+    #[arg(long, value_name = "DURATION", default_value = "0ms")]
+    delay: Span,
+    /// Which transactions the two above hit: the same in every run of one seed.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// A file that gets one JSON line for each effect.
+    #[arg(long, value_name = "FILE")]
+    effects: Option<PathBuf>,
+    /// inventory: what is on the shelves, one JSON object per line.
+    #[arg(long, value_name = "FILE")]
+    products: Option<PathBuf>,
+    /// payment: every customer's credit.
+    #[arg(long, value_name = "CENTS")]
+    credit_limit_cents: Option<u64>,
+    /// shipping: a country where no carrier goes; in the variable, with commas between.
+    #[arg(long, value_name = "COUNTRY", value_delimiter = ',')]
+    refuse_country: Option<Vec<String>>,
+}
+
+/// What it did, told at its end.
+#[derive(Debug, Serialize)]
+struct Report {
+    balance: bool,
+    books: Books,
+    counters: Counters,
+}
+
+/// Runs it until it is told to end.
+pub fn run(args: &ParticipantArgs, printer: Printer) -> Outcome {
+    let settings = settings(args)?;
+    tracing::info!(participant = %args.example, kafka = %args.kafka.kafka, prefix = %args.kafka.prefix, "taking commands");
+    let mut interrupted = Ok(());
+    let ended = sagamore_examples::run(args.example, &settings, || interrupted = signals::wait_for_end());
+    interrupted?;
+    let (books, counters) = ended.map_err(|error| failure(&error))?;
+    let report = Report { balance: books.balance(), books, counters };
+    printer.one(&report, || table(&report))?;
+    Ok(Exit::Done)
+}
+
+/// Why an example does not run.
+pub fn failure(error: &SpawnError) -> Failure {
+    let exit = match error {
+        SpawnError::Effects { .. } => Exit::Usage,
+        SpawnError::Runtime(_) => Exit::Unexpected,
+    };
+    Failure::new(exit, error)
+}
+
+fn settings(args: &ParticipantArgs) -> Result<Settings, Failure> {
+    let site = args.kafka.site()?;
+    let runtime = sagamore_participant::Settings {
+        workers: args.workers,
+        ..sagamore_participant::Settings::new(site.settings, site.prefix, args.example.name())
+    };
+    let mut settings = Settings::new(runtime);
+    settings.injection = Injection {
+        seed: args.seed,
+        refuse_percent: args.refuse_percent,
+        fail_percent: args.fail_percent,
+        delay: Duration::from_millis(args.delay.as_ms()),
+    };
+    settings.effects.clone_from(&args.effects);
+    if let Some(file) = &args.products {
+        settings.products = read_products(file)?;
+    }
+    if let Some(limit) = args.credit_limit_cents {
+        settings.credit_limit_cents = limit;
+    }
+    if let Some(countries) = &args.refuse_country {
+        settings.refused_countries.clone_from(countries);
+    }
+    Ok(settings)
+}
+
+fn read_products(file: &Path) -> Result<Vec<sagamore_examples::inventory::Product>, Failure> {
+    let wrong = |error| Failure::usage(format_args!("{}: {error}", file.display()));
+    let lines = BufReader::new(File::open(file).map_err(wrong)?);
+    sagamore_examples::inventory::read_products(lines).map_err(wrong)
+}
+
+fn table(report: &Report) -> String {
+    let Books {
+        participant, unit, opening, added, taken, returned, standing, closing, effects, undone, ..
+    } = &report.books;
+    let numbers =
+        [opening, added, taken, returned, standing, closing, effects, undone].map(ToString::to_string);
+    let [opening, added, taken, returned, standing, closing, effects, undone] = numbers;
+    let balance = if report.balance { "yes" } else { "NO" };
+    output::table(
+        [
+            "participant",
+            "unit",
+            "opening",
+            "added",
+            "taken",
+            "returned",
+            "standing",
+            "closing",
+            "effects",
+            "undone",
+            "balance",
+        ],
+        [[
+            (*participant).to_owned(),
+            (*unit).to_owned(),
+            opening,
+            added,
+            taken,
+            returned,
+            standing,
+            closing,
+            effects,
+            undone,
+            balance.to_owned(),
+        ]],
+    )
+}

@@ -1,0 +1,620 @@
+//! `start`, `get`, `wait`, `list`, `count`, `stuck`, `cancel`, `retry`: asked of a server.
+//!
+//! `start` sends the same id and the same time again until it is answered or its timeout is over, so that whatever
+//! happens on the way there is one transaction. `start --wait` lets the server wait and asks again with what is left of
+//! the timeout; `wait` looks again and again, from every 50 ms to every second, for any number of transactions.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use sagamore_schemas::ids::{Span, Time, TransactionId};
+use sagamore_schemas::wire::DefinitionRef;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::api::{Answer, Api, REQUEST_TIMEOUT, ServerAddress, Silence, exit_of_refusal};
+use super::exit::{Exit, Failure, Outcome};
+use super::operator::OperatorArgs;
+use super::output::{self, Printer};
+use crate::clock;
+
+/// First pause between two tries.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How much longer than the wait itself its answer may take.
+const ANSWER_SLACK: Duration = Duration::from_secs(2);
+/// Transactions that `list` shows unless told otherwise: about as many as people scroll through.
+const LIST_LIMIT: usize = 100;
+/// Transactions that a server lists at most: beyond it, what is shown is a part.
+const LIST_MAX: usize = 1_000;
+
+/// What to start.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// The definition; without a version the highest.
+    #[arg(value_name = "NAME[@V]")]
+    definition: DefinitionRef,
+    /// The transaction's id: the idempotency key. 1-128 characters of A-Z a-z 0-9 . _ : -
+    #[arg(long)]
+    id: TransactionId,
+    /// JSON, `@FILE`, or `-` for standard input.
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    input: String,
+    /// Wait for the outcome: exit code 0 is committed, 20 compensated or aborted, 21 stuck.
+    #[arg(long)]
+    wait: bool,
+    /// How long to try, and to wait.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    timeout: Span,
+    #[command(flatten)]
+    server: ServerAddress,
+}
+
+/// Which one.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// The transaction's id.
+    id: TransactionId,
+    #[command(flatten)]
+    server: ServerAddress,
+}
+
+/// Which ones, and for how long.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// The transactions' ids. The exit code is that of the worst.
+    #[arg(required = true)]
+    ids: Vec<TransactionId>,
+    /// How long to wait for all of them.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    timeout: Span,
+    #[command(flatten)]
+    server: ServerAddress,
+}
+
+/// Which ones.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only those of this status.
+    #[arg(long, value_enum)]
+    status: Option<Status>,
+    /// How many at most.
+    #[arg(long, value_name = "N", default_value_t = LIST_LIMIT)]
+    limit: usize,
+    #[command(flatten)]
+    server: ServerAddress,
+}
+
+/// Where to ask.
+#[derive(Debug, Args)]
+pub struct CountArgs {
+    #[command(flatten)]
+    server: ServerAddress,
+}
+
+/// How many to show.
+#[derive(Debug, Args)]
+pub struct StuckArgs {
+    /// How many at most.
+    #[arg(long, value_name = "N", default_value_t = LIST_LIMIT)]
+    limit: usize,
+    #[command(flatten)]
+    server: ServerAddress,
+}
+
+/// Which ones, and why.
+#[derive(Debug, Args)]
+pub struct VerbArgs {
+    /// The transactions' ids.
+    #[arg(required = true)]
+    ids: Vec<TransactionId>,
+    #[command(flatten)]
+    operator: OperatorArgs,
+    #[command(flatten)]
+    server: ServerAddress,
+}
+
+/// A wish about a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Go back.
+    Cancel,
+    /// Try again.
+    Retry,
+}
+
+/// Where an open transaction stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Status {
+    /// Going forward, not decided.
+    Running,
+    /// Decided, going forward to the end.
+    Committing,
+    /// Going back.
+    RollingBack,
+    /// In need of a person.
+    Stuck,
+}
+
+impl Status {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Committing => "committing",
+            Self::RollingBack => "rolling-back",
+            Self::Stuck => "stuck",
+        }
+    }
+}
+
+impl Verb {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// A start, as it is asked for.
+#[derive(Serialize)]
+struct StartRequest<'a> {
+    id: &'a TransactionId,
+    definition: String,
+    input: &'a RawValue,
+    time: Time,
+}
+
+/// What a start came to: accepted, or ended.
+#[derive(Debug, Deserialize)]
+struct Started {
+    #[serde(default)]
+    outcome: Option<String>,
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// A transaction as far as tables show it.
+#[derive(Debug, Deserialize)]
+struct Shown {
+    id: String,
+    status: String,
+    #[serde(default)]
+    birth: Option<String>,
+    #[serde(default)]
+    revision: Option<u64>,
+    #[serde(default)]
+    definition: Option<String>,
+    #[serde(default)]
+    started: Option<String>,
+    #[serde(default)]
+    deadline: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    steps: Vec<ShownStep>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ShownStep {
+    step: String,
+    #[serde(default)]
+    participant: Option<String>,
+    phase: String,
+    #[serde(default)]
+    operation: Option<String>,
+    #[serde(default)]
+    attempt: Option<u32>,
+    #[serde(default)]
+    due: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Listed {
+    transactions: Vec<Box<RawValue>>,
+}
+
+/// How many there are of a status.
+#[derive(Debug, Serialize)]
+struct Count {
+    status: String,
+    transactions: usize,
+}
+
+/// What a verb came to.
+#[derive(Debug, Serialize)]
+struct Verdict {
+    id: String,
+    taken: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// `start NAME[@V]`.
+pub fn start(args: &StartArgs, printer: Printer) -> Outcome {
+    let api = Api::new(&args.server)?;
+    let input = read_input(&args.input)?;
+    let request = StartRequest {
+        id: &args.id,
+        definition: args.definition.to_string(),
+        input: &input,
+        time: clock::now(),
+    };
+    let body = serde_json::to_string(&request).map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    let patience = Patience::new(args.timeout);
+    let answer = block_on(send_start(&api, args, &body, patience))??;
+    let raw: Box<RawValue> = answer.read()?;
+    let started: Started = answer.read()?;
+    printer.one(&raw, || {
+        let word = started.outcome.as_deref().or(started.status.as_deref()).unwrap_or("accepted");
+        match &started.reason {
+            Some(reason) => format!("{} {word}: {reason}", args.id),
+            None => format!("{} {word}", args.id),
+        }
+    })?;
+    match &started.outcome {
+        Some(outcome) => Ok(exit_of_outcome(outcome, started.reason.as_deref())),
+        None if args.wait => Err(not_ended(&args.id, args.timeout)),
+        None => Ok(Exit::Done),
+    }
+}
+
+/// Tries until there is an answer that will not change by asking again.
+async fn send_start(
+    api: &Api,
+    args: &StartArgs,
+    body: &str,
+    mut patience: Patience,
+) -> Result<Answer, Failure> {
+    let mut was_heard = false;
+    loop {
+        let left = patience.left();
+        let (path, timeout) = if args.wait {
+            let wait = Span::from_ms(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            (format!("/v1/transactions?wait={wait}"), left + ANSWER_SLACK)
+        } else {
+            ("/v1/transactions".to_owned(), left.max(ANSWER_SLACK).min(REQUEST_TIMEOUT))
+        };
+        let trouble = match api.post(&path, body.to_owned(), timeout).await {
+            Ok(answer) if answer.may_pass() => answer.failure(),
+            Ok(answer) if answer.status.as_u16() == 202 && args.wait && !patience.is_over() => {
+                // It ended its wait before ours: the next one goes on.
+                was_heard = true;
+                patience.pause().await;
+                continue;
+            }
+            Ok(answer) => return Ok(answer),
+            // Nobody has heard of it, and nobody is there: the caller has the wrong address, or forgot the server.
+            Err(silence @ Silence::NobodyThere { .. }) if !was_heard => return Err(silence.into()),
+            Err(silence) => silence.into(),
+        };
+        was_heard = true;
+        if patience.is_over() {
+            let message = format!(
+                "{trouble}; whether {} was started is not known: start it again with the same id and input",
+                args.id
+            );
+            return Err(Failure::new(Exit::Timeout, message));
+        }
+        tracing::warn!(transaction = %args.id, %trouble, "trying again");
+        patience.pause().await;
+    }
+}
+
+/// `get ID`.
+pub fn get(args: &GetArgs, printer: Printer) -> Outcome {
+    let api = Api::new(&args.server)?;
+    let answer = block_on(api.get(&path_of(&args.id)))??;
+    let raw: Box<RawValue> = answer.read()?;
+    let shown: Shown = answer.read()?;
+    printer.one(&raw, || one_table(&shown))?;
+    Ok(Exit::Done)
+}
+
+/// `wait ID…`.
+pub fn wait(args: &WaitArgs, printer: Printer) -> Outcome {
+    let api = Api::new(&args.server)?;
+    let ended = block_on(wait_for_all(&api, args))??;
+    let shown: Vec<Shown> = ended.iter().map(|raw| read_shown(raw)).collect::<Result<_, _>>()?;
+    printer.list(&ended, || list_table(&shown))?;
+    let exits = shown.iter().map(|shown| exit_of_outcome(&shown.status, shown.reason.as_deref()));
+    let worst = exits.max().unwrap_or(Exit::Done);
+    let missing: Vec<_> =
+        args.ids.iter().filter(|id| !shown.iter().any(|shown| shown.id == id.as_str())).collect();
+    match missing.first() {
+        Some(id) => Err(not_ended(id, args.timeout)),
+        None => Ok(worst),
+    }
+}
+
+/// Those that ended in time, in the order asked for. One that is not known ends the wait.
+async fn wait_for_all(api: &Api, args: &WaitArgs) -> Result<Vec<Box<RawValue>>, Failure> {
+    let mut patience = Patience::new(args.timeout);
+    let mut ended: BTreeMap<&str, Box<RawValue>> = BTreeMap::new();
+    loop {
+        for id in args.ids.iter().filter(|id| !ended.contains_key(id.as_str())).collect::<Vec<_>>() {
+            let answer = match api.get(&path_of(id)).await {
+                Ok(answer) => answer,
+                // A server that restarts is worth waiting for.
+                Err(silence) if patience.is_over() => return Err(silence.into()),
+                Err(_) => break,
+            };
+            if answer.may_pass() {
+                continue;
+            }
+            let shown: Shown = answer.read().map_err(|failure| about(id, &failure))?;
+            if !is_open(&shown.status) {
+                ended.insert(id.as_str(), answer.read()?);
+            }
+        }
+        if args.ids.iter().all(|id| ended.contains_key(id.as_str())) || patience.is_over() {
+            return Ok(args.ids.iter().filter_map(|id| ended.remove(id.as_str())).collect());
+        }
+        patience.pause().await;
+    }
+}
+
+/// `list`.
+pub fn list(args: &ListArgs, printer: Printer) -> Outcome {
+    show_list(&args.server, args.status, args.limit, printer)
+}
+
+/// `stuck`.
+pub fn stuck(args: &StuckArgs, printer: Printer) -> Outcome {
+    show_list(&args.server, Some(Status::Stuck), args.limit, printer)
+}
+
+/// `count`.
+pub fn count(args: &CountArgs, printer: Printer) -> Outcome {
+    let transactions = fetch_list(&args.server, None, LIST_MAX)?;
+    let mut by_status: BTreeMap<String, usize> = BTreeMap::new();
+    for raw in &transactions {
+        *by_status.entry(read_shown(raw)?.status).or_default() += 1;
+    }
+    let total = Count { status: "open".to_owned(), transactions: transactions.len() };
+    let counts = by_status.into_iter().map(|(status, transactions)| Count { status, transactions });
+    let counts: Vec<_> = counts.chain(std::iter::once(total)).collect();
+    printer.list(&counts, || {
+        let row = |count: &Count| [count.status.clone(), count.transactions.to_string()];
+        output::table(["status", "transactions"], counts.iter().map(row))
+    })?;
+    Ok(Exit::Done)
+}
+
+/// `cancel ID…`, `retry ID…`.
+pub fn verb(verb: Verb, args: &VerbArgs, printer: Printer) -> Outcome {
+    let api = Api::new(&args.server)?;
+    let body =
+        serde_json::json!({ "reason": args.operator.reason, "actor": args.operator.actor() }).to_string();
+    let mut verdicts = Vec::new();
+    let mut worst = Exit::Done;
+    for id in &args.ids {
+        let path = format!("{}/{}", path_of(id), verb.as_str());
+        let answer = block_on(api.post(&path, body.clone(), REQUEST_TIMEOUT))??;
+        let reason = if answer.status.is_success() {
+            None
+        } else {
+            let failure = answer.failure();
+            worst = worst.max(failure.exit);
+            Some(failure.message)
+        };
+        verdicts.push(Verdict { id: id.to_string(), taken: reason.is_none(), reason });
+    }
+    printer.list(&verdicts, || {
+        let row = |verdict: &Verdict| {
+            let taken = if verdict.taken { "yes" } else { "no" };
+            [verdict.id.clone(), taken.to_owned(), verdict.reason.clone().unwrap_or_default()]
+        };
+        output::table(["transaction", verb.as_str(), "why not"], verdicts.iter().map(row))
+    })?;
+    Ok(worst)
+}
+
+fn show_list(server: &ServerAddress, status: Option<Status>, limit: usize, printer: Printer) -> Outcome {
+    let transactions = fetch_list(server, status, limit)?;
+    let shown: Vec<Shown> = transactions.iter().map(|raw| read_shown(raw)).collect::<Result<_, _>>()?;
+    printer.list(&transactions, || list_table(&shown))?;
+    Ok(Exit::Done)
+}
+
+fn fetch_list(
+    server: &ServerAddress,
+    status: Option<Status>,
+    limit: usize,
+) -> Result<Vec<Box<RawValue>>, Failure> {
+    let api = Api::new(server)?;
+    let status = status.map(|status| format!("status={}&", status.as_str())).unwrap_or_default();
+    let answer = block_on(api.get(&format!("/v1/transactions?{status}limit={limit}")))??;
+    let listed: Listed = answer.read()?;
+    if listed.transactions.len() >= limit.min(LIST_MAX) {
+        eprintln!("there may be more than these {}", listed.transactions.len());
+    }
+    Ok(listed.transactions)
+}
+
+/// How long somebody is willing to try.
+struct Patience {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new(timeout: Span) -> Self {
+        Self { until: Instant::now() + Duration::from_millis(timeout.as_ms()), pause: PAUSE_MIN }
+    }
+
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    fn is_over(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// Longer each time, never beyond the end.
+    async fn pause(&mut self) {
+        tokio::time::sleep(self.pause.min(self.left())).await;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+    }
+}
+
+fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Unexpected, error))?;
+    Ok(runtime.block_on(future))
+}
+
+/// The input as it was written: its bytes are compared when the same id comes again.
+fn read_input(given: &str) -> Result<Box<RawValue>, Failure> {
+    let (place, text) = if given == "-" {
+        let mut text = String::new();
+        let read = std::io::stdin().read_to_string(&mut text);
+        read.map_err(|error| Failure::usage(format_args!("standard input: {error}")))?;
+        ("standard input", text)
+    } else if let Some(file) = given.strip_prefix('@') {
+        let text = std::fs::read_to_string(file);
+        (file, text.map_err(|error| Failure::usage(format_args!("--input {given}: {error}")))?)
+    } else {
+        ("--input", given.to_owned())
+    };
+    RawValue::from_string(text.trim().to_owned())
+        .map_err(|error| Failure::usage(format_args!("{place} is not JSON: {error}")))
+}
+
+/// Ids have no character that an URL would change.
+fn path_of(id: &TransactionId) -> String {
+    format!("/v1/transactions/{id}")
+}
+
+fn read_shown(raw: &RawValue) -> Result<Shown, Failure> {
+    serde_json::from_str(raw.get()).map_err(|error| {
+        Failure::new(Exit::Unexpected, format_args!("the server's answer is not understood: {error}"))
+    })
+}
+
+fn is_open(status: &str) -> bool {
+    matches!(status, "running" | "committing" | "rolling-back")
+}
+
+/// The exit code of an outcome; a refused start has the one of what refused it.
+fn exit_of_outcome(outcome: &str, reason: Option<&str>) -> Exit {
+    match outcome {
+        "committed" => Exit::Done,
+        "compensated" | "aborted" => Exit::NotCommitted,
+        "stuck" => Exit::Stuck,
+        "refused" => exit_of_refusal(reason.unwrap_or_default().split(':').next().unwrap_or_default()),
+        _ => Exit::Unexpected,
+    }
+}
+
+fn not_ended(id: &TransactionId, timeout: Span) -> Failure {
+    let message = format!("{id} has not ended within {timeout}; it goes on: `sagamore wait {id}`");
+    Failure::new(Exit::Timeout, message)
+}
+
+fn about(id: &TransactionId, failure: &Failure) -> Failure {
+    Failure::new(failure.exit, format_args!("{id}: {failure}"))
+}
+
+fn one_table(shown: &Shown) -> String {
+    let mut lines = vec![format!("{} {}", shown.id, shown.status)];
+    let fields = [
+        ("reason", shown.reason.clone()),
+        ("definition", shown.definition.clone()),
+        ("birth", shown.birth.clone()),
+        ("revision", shown.revision.map(|revision| revision.to_string())),
+        ("started", shown.started.clone()),
+        ("deadline", shown.deadline.clone()),
+    ];
+    lines.extend(fields.into_iter().filter_map(|(name, value)| Some(format!("{name:<11}{}", value?))));
+    if !shown.steps.is_empty() {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let row = |step: &ShownStep| {
+            [
+                step.step.clone(),
+                text(&step.participant),
+                step.phase.clone(),
+                text(&step.operation),
+                step.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
+                text(&step.due),
+                text(&step.reason),
+            ]
+        };
+        let head = ["step", "participant", "phase", "operation", "attempt", "due", "reason"];
+        lines.push(String::new());
+        lines.push(output::table(head, shown.steps.iter().map(row)));
+    }
+    lines.join("\n")
+}
+
+fn list_table(transactions: &[Shown]) -> String {
+    let row = |shown: &Shown| {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        [
+            shown.id.clone(),
+            shown.status.clone(),
+            text(&shown.definition),
+            text(&shown.started),
+            text(&shown.deadline),
+            text(&shown.reason),
+        ]
+    };
+    output::table(
+        ["transaction", "status", "definition", "started", "deadline", "reason"],
+        transactions.iter().map(row),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes() {
+        let check = |outcome, reason, exit| assert_eq!(exit_of_outcome(outcome, reason), exit, "{outcome}");
+        check("committed", None, Exit::Done);
+        check("compensated", Some("ship refused"), Exit::NotCommitted);
+        check("aborted", Some("cancelled"), Exit::NotCommitted);
+        check("stuck", Some("refund refused"), Exit::Stuck);
+        check("refused", Some("conflict: this id was started with other data"), Exit::Conflict);
+        check("refused", Some("unknown-definition: order"), Exit::NotFound);
+        check("refused", Some("missing-input: ${input.x}"), Exit::Usage);
+        check("nonsense", None, Exit::Unexpected);
+    }
+
+    #[test]
+    fn the_input_stays_as_it_was_written() {
+        let text = r#"{ "total": 100.10,"n":12345678901234567890 }"#;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("input.json");
+        std::fs::write(&file, format!("\n{text}\n")).unwrap();
+        assert_eq!(read_input(text).unwrap().get(), text);
+        assert_eq!(read_input(&format!("@{}", file.display())).unwrap().get(), text);
+        assert_eq!(read_input("{").unwrap_err().exit, Exit::Usage);
+        assert_eq!(read_input("@/nowhere").unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn a_transaction_as_people_read_it() {
+        let shown: Shown = serde_json::from_str(
+            r#"{"id":"o-1","status":"rolling-back","birth":"0-7","revision":3,"definition":"order@1","reason":"ship: no-carrier",
+                "steps":[{"step":"reserve","participant":"inventory","phase":"undoing","operation":"compensate","attempt":1},
+                         {"step":"ship","participant":"shipping","phase":"refused","reason":"no-carrier: Norway"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            one_table(&shown),
+            "o-1 rolling-back\nreason     ship: no-carrier\ndefinition order@1\nbirth      0-7\nrevision   3\n\n\
+             STEP     PARTICIPANT  PHASE    OPERATION   ATTEMPT  DUE  REASON\n\
+             reserve  inventory    undoing  compensate  1\n\
+             ship     shipping     refused                            no-carrier: Norway"
+        );
+    }
+}
