@@ -16,7 +16,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod definitions_tail;
-// pub mod demo;
+pub mod demo;
 pub mod halt;
 pub mod lane;
 pub mod metrics;

@@ -69,6 +69,8 @@ pub struct ShardStatus {
     pub lane: usize,
     /// Everything below this inbox offset is folded in.
     pub next_offset: i64,
+    /// Offset of the last definition it has applied; -1 before the first.
+    pub definitions_offset: i64,
     /// Open transactions.
     pub open: usize,
     /// Remembered endings.
