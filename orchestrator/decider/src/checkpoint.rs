@@ -5,6 +5,7 @@
 //! checkpoint only.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use sagamore_schemas::log::{
-    AppliedRecord, CHECKPOINT_KEY, CheckpointRecord, DEFINITION_KEY_PREFIX, FINISHED_KEY_PREFIX,
+    AppliedRecord, CHECKPOINT_KEY, CheckpointRecord, DEFINITION_KEY_PREFIX, Digest128, FINISHED_KEY_PREFIX,
     OWED_KEY_PREFIX, RawText, record_hash,
 };
 
@@ -104,9 +105,9 @@ impl Shard {
             put(&mut self.stored, finished_key(number), Vec::new());
         }
         for (key, value) in ignored {
-            if !records.contains_key(&key) {
-                self.stored.put(key.clone(), as_of, value.is_empty());
-                records.insert(key, Some(value));
+            if let Entry::Vacant(vacant) = records.entry(key) {
+                self.stored.put(vacant.key().clone(), as_of, value.is_empty());
+                vacant.insert(Some(value));
             }
         }
         let state = records.into_iter().map(|(key, value)| StateRecord { key, as_of, value }).collect();
@@ -155,7 +156,7 @@ impl Shard {
             finished_next: self.stored.finished_next,
             finished_purged: self.stored.finished.keys().next().copied().unwrap_or(self.stored.finished_next),
             stored_count: 0,
-            stored_xor: Default::default(),
+            stored_xor: Digest128::default(),
             owed: 0,
         }
     }

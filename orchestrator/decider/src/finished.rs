@@ -218,7 +218,9 @@ mod tests {
         };
         for births in [[1, 2], [2, 1]] {
             let mut loaded = Finished::default();
-            births.into_iter().for_each(|birth| assert!(loaded.load(&packed(birth)).is_some()));
+            for birth in births {
+                assert!(loaded.load(&packed(birth)).is_some());
+            }
             assert_eq!(loaded.get(&id).map(|ending| ending.birth_offset), Some(2));
         }
     }

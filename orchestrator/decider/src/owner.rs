@@ -72,8 +72,16 @@ pub struct Owner {
 #[derive(Debug)]
 enum Progress {
     Idle,
-    Draining { draft: Draft, before: Ticket, since: Time },
-    Writing { next_offset: i64, since: Time },
+    Draining {
+        draft: Box<Draft>,
+        before: Ticket,
+        since: Time,
+    },
+    /// `since` when it was drafted: what came after is in none yet.
+    Writing {
+        next_offset: i64,
+        since: Time,
+    },
 }
 
 /// What is to be done.
@@ -203,7 +211,8 @@ impl Owner {
             && (hurry || now.since(self.last_written) >= self.pace.checkpoint_every)
             && let Some(draft) = self.shard.draft(self.stored_offset)
         {
-            self.checkpoint = Progress::Draining { draft, before: self.outbox.next_ticket(), since: now };
+            let before = self.outbox.next_ticket();
+            self.checkpoint = Progress::Draining { draft: Box::new(draft), before, since: now };
         }
         if let Some(checkpoint) = self.poll_draft(now) {
             duties.push(Duty::Write(checkpoint));
@@ -212,11 +221,11 @@ impl Owner {
     }
 
     fn poll_draft(&mut self, now: Time) -> Option<Checkpoint> {
-        let Progress::Draining { before, since, .. } = &self.checkpoint else { return None };
-        let owed = if self.outbox.settled_before(*before) {
+        let Progress::Draining { before, since, .. } = self.checkpoint else { return None };
+        let owed = if self.outbox.settled_before(before) {
             Vec::new()
-        } else if now.since(*since) >= self.pace.owed_after {
-            self.outbox.owe_before(*before)?
+        } else if now.since(since) >= self.pace.owed_after {
+            self.outbox.owe_before(before)?
         } else {
             return None;
         };
@@ -224,8 +233,8 @@ impl Owner {
         let Progress::Draining { draft, .. } = std::mem::replace(&mut self.checkpoint, idle) else {
             unreachable!("it was draining just now")
         };
-        let checkpoint = self.shard.complete(draft, &owed);
-        self.checkpoint = Progress::Writing { next_offset: checkpoint.next_offset, since: now };
+        let checkpoint = self.shard.complete(*draft, &owed);
+        self.checkpoint = Progress::Writing { next_offset: checkpoint.next_offset, since };
         Some(checkpoint)
     }
 

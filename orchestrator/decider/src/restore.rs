@@ -121,9 +121,9 @@ impl StateReader {
         let mut chosen: BTreeMap<Key, Version> = BTreeMap::new();
         for (key, mut versions) in self.versions {
             keep_what_may_count(&mut versions, x);
-            let ignores = versions.iter().any(|version| version.as_of > x);
+            let has_later = versions.iter().any(|version| version.as_of > x);
             let counts = versions.into_iter().find(|version| version.as_of <= x);
-            if ignores {
+            if has_later {
                 let value = counts.as_ref().and_then(|version| version.value.clone());
                 ignored.insert(key.clone(), value.unwrap_or_default());
             }

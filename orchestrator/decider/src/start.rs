@@ -14,7 +14,7 @@
 //! | anything else | a transaction |
 
 use sagamore_schemas::log::{Digest256, JournalEntry};
-use sagamore_schemas::wire::{DefinitionRef, PayloadRef, Start};
+use sagamore_schemas::wire::{DefinitionRef, Payload, PayloadRef, Start};
 
 use sagamore_schemas::ids::Birth;
 
@@ -123,7 +123,7 @@ impl Shard {
 
     fn born(&self, offset: i64, start: &Start<'_>, definition: DefinitionId) -> Transaction {
         let plan = self.definitions.plan(&definition);
-        let step = || Step { phase: StepPhase::Waiting, result: Default::default(), reason: None };
+        let step = || Step { phase: StepPhase::Waiting, result: Payload::default(), reason: None };
         Transaction {
             id: start.subject.clone(),
             birth: Birth { partition: self.identity.partition, offset },

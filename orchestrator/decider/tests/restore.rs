@@ -1,5 +1,7 @@
 //! A shard that is restored from its checkpoints goes on as if nothing had happened.
 
+#![expect(clippy::unwrap_used, reason = "the helpers belong to the tests")]
+
 use sagamore_decider::identity::Identity;
 use sagamore_decider::outbox::Sent;
 use sagamore_decider::output::{Destination, Output, Record};
@@ -57,7 +59,9 @@ fn an_order_goes_through_a_takeover_after_every_record() {
             tickets.push(ticket);
             Sent::Queued
         });
-        tickets.into_iter().for_each(|ticket| owner.on_delivered(ticket));
+        for ticket in tickets {
+            owner.on_delivered(ticket);
+        }
         for duty in owner.poll(now, true) {
             let Duty::Write(checkpoint) = duty else { panic!("no timer is due") };
             for record in checkpoint.state.into_iter().chain([checkpoint.last]) {
@@ -70,7 +74,7 @@ fn an_order_goes_through_a_takeover_after_every_record() {
             match output.destination {
                 Destination::Commands(_) => log.push(answer(output.value.as_deref().unwrap())),
                 Destination::Outcomes => {
-                    outcomes.push(String::from_utf8(output.value.unwrap().into()).unwrap())
+                    outcomes.push(String::from_utf8(output.value.unwrap().into()).unwrap());
                 }
                 Destination::DeadLetters => panic!("{output:?}"),
             }

@@ -4,12 +4,15 @@
 //! played with every record twice, and with a takeover after every record. `rows` demands that together they take every
 //! row of the saga's tables. `properties` and `takeover` generate what nobody thought of.
 
+#![expect(clippy::unwrap_used, reason = "the harness belongs to the tests")]
+
 mod harness;
 
 mod admission;
 mod edges;
 mod inputs;
 mod outbox;
+mod owner;
 mod properties;
 mod rows;
 mod saga_back;

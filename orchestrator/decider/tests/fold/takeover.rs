@@ -135,9 +135,8 @@ fn check(definition: &str, happenings: &[Happening], blows: &[Blow]) {
     while let Some(offset) = usize::try_from(owner.shard.next_offset()).ok().filter(|at| *at < life.log.len())
     {
         match blows.next().copied().unwrap_or(Blow::Nothing) {
-            Blow::Nothing => {}
             Blow::Draft if owner.draft.is_none() => owner.draft = owner.shard.draft(owner.since),
-            Blow::Draft => {}
+            Blow::Nothing | Blow::Draft => {}
             Blow::Commit { owed } => succession.commit(&mut owner, owed),
             Blow::Part { records, order } => {
                 succession.commit_part(owner, records, order);

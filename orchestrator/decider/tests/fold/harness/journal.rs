@@ -24,7 +24,7 @@ impl RowsTaken {
         for (key, value) in journal {
             for sealed in serde_json::from_slice::<Vec<Sealed>>(value).unwrap() {
                 let entry: Entry = serde_json::from_str(sealed.entry.get()).unwrap();
-                let id = entry.transaction.as_ref().map(|id| id.to_string()).unwrap_or_default();
+                let id = entry.transaction.as_ref().map(ToString::to_string).unwrap_or_default();
                 assert_eq!(key, id.as_bytes(), "an entry stands under its transaction");
                 entries.push((entry, sealed));
             }

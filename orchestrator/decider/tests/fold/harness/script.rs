@@ -162,7 +162,7 @@ impl Player {
         self.print(line, effect);
     }
 
-    fn authority<'a>(&self, reason: &'a str) -> Authority<'a> {
+    fn authority(reason: &str) -> Authority<'_> {
         let (reason, revision) = match reason.rsplit_once('@') {
             Some((reason, revision)) => (reason.trim(), Some(revision.parse().unwrap())),
             None => (reason, None),
@@ -171,13 +171,13 @@ impl Player {
     }
 
     fn verb(&mut self, line: &str, wish: Wish, reason: &str) {
-        let verb = Verb { subject: self.latest.clone(), wish, authority: self.authority(reason) };
+        let verb = Verb { subject: self.latest.clone(), wish, authority: Self::authority(reason) };
         let effect = self.world.apply(&verb.to_json());
         self.print(line, effect);
     }
 
     fn shard_verb(&mut self, line: &str, wish: ShardWish<'_>) {
-        let verb = ShardVerb { wish, authority: self.authority("because") };
+        let verb = ShardVerb { wish, authority: Self::authority("because") };
         let effect = self.world.apply(&verb.to_json(identity().partition));
         self.print(line, effect);
     }
@@ -216,9 +216,8 @@ impl Player {
             _ => panic!("{line}: what does {word} mean?"),
         };
         let data = match (outcome, rest) {
-            (Answer::Ok, "") => Payload::Absent,
-            (Answer::Ok, json) => Payload::from_json(expanded(json)).unwrap(),
-            (Answer::Refused | Answer::Error | Answer::Pending, _) => Payload::Absent,
+            (Answer::Ok, json) if !json.is_empty() => Payload::from_json(expanded(json)).unwrap(),
+            (Answer::Ok | Answer::Refused | Answer::Error | Answer::Pending, _) => Payload::Absent,
         };
         let reply = Reply {
             address,
@@ -255,8 +254,8 @@ impl Player {
         let mut rows = rows.join(" ");
         let silent = effect.outputs.is_empty() && effect.entries.is_empty();
         match effect.notice {
-            Some(Notice::VerbRefused { ref reason }) if reason.contains("pivot") => rows = "T3".to_owned(),
-            Some(Notice::None) if silent && !line.starts_with("define") => rows = "S21".to_owned(),
+            Some(Notice::VerbRefused { ref reason }) if reason.contains("pivot") => rows.push_str("T3"),
+            Some(Notice::None) if silent && !line.starts_with("define") => rows.push_str("S21"),
             _ => {}
         }
         if !rows.is_empty() {

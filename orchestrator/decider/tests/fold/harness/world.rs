@@ -1,6 +1,7 @@
 //! The world: what the owner is given, and what became of it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use sagamore_decider::identity::Identity;
 use sagamore_decider::outbox::Sent;
@@ -137,7 +138,9 @@ impl World {
             tickets.push(ticket);
             Sent::Queued
         });
-        tickets.into_iter().for_each(|ticket| self.owner.on_delivered(ticket));
+        for ticket in tickets {
+            self.owner.on_delivered(ticket);
+        }
         let mut entries = Vec::new();
         for duty in self.owner.poll(self.now, true) {
             // A timer that is due is rung by `advance` only: scripts say when.
@@ -226,7 +229,7 @@ pub fn state_of(shard: &Shard) -> String {
         shard.definitions().last_offset(),
     );
     for (id, _, json) in shard.definitions().iter() {
-        text += &format!("{id} {json}\n");
+        writeln!(text, "{id} {json}").unwrap();
     }
     for transaction in shard.open_transactions() {
         text += &serde_json::to_string(transaction).unwrap();
