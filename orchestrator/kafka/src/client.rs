@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// The largest request a producer of ours sends, in bytes: what a topic accepts is decided by the topic, and a
 /// record that is too large for it comes back as an error of the broker with its name on it.
@@ -312,6 +312,20 @@ fn cause_without_secret(key: &str, error: KafkaError) -> String {
         _ => "not a property or value librdkafka takes (or not compiled in)".to_owned(),
     }
 }
+
+/// The context of a reader that wants the ends of partitions told: to it an end is no error worth a line.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct EndsAreNoErrors;
+
+impl rdkafka::ClientContext for EndsAreNoErrors {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!(target: "librdkafka", %error, reason);
+        }
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for EndsAreNoErrors {}
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::cluster::Cluster;
 use super::{Change, Layout, POLL_INTERVAL, REQUEST_TIMEOUT, TopicsError};
-use crate::client::{ClientSettings, Isolation};
+use crate::client::{ClientSettings, EndsAreNoErrors, Isolation};
 
 /// To which instance a set of topics belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -189,7 +189,8 @@ fn read(settings: &ClientSettings, prefix: &Prefix) -> Result<Found, InstanceErr
     let mut config = settings.replay_consumer(Isolation::ReadUncommitted);
     // Here an end is enough: what is not written yet is written now, and then read again.
     config.set("enable.partition.eof", "true");
-    let consumer: BaseConsumer = config.create().map_err(kafka)?;
+    let consumer: BaseConsumer<EndsAreNoErrors> =
+        config.create_with_context(EndsAreNoErrors).map_err(kafka)?;
     let partitions = partitions_of(&consumer, &topic)?;
     let mut assignment = TopicPartitionList::new();
     for partition in &partitions {
@@ -220,7 +221,10 @@ fn read(settings: &ClientSettings, prefix: &Prefix) -> Result<Found, InstanceErr
     Ok(Found { topic, partitions, records })
 }
 
-fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Result<BTreeSet<Partition>, InstanceError> {
+fn partitions_of(
+    consumer: &BaseConsumer<EndsAreNoErrors>,
+    topic: &str,
+) -> Result<BTreeSet<Partition>, InstanceError> {
     let metadata = consumer
         .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
         .map_err(|cause| InstanceError::Kafka { topic: topic.to_owned(), cause })?;

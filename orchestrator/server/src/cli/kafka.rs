@@ -11,7 +11,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
-use sagamore_kafka::client::{ClientSettings, Isolation};
+use sagamore_kafka::client::{ClientSettings, EndsAreNoErrors, Isolation};
 use sagamore_kafka::topics::{Instance, read_instance};
 use sagamore_schemas::log::{CHECKPOINT_KEY, CheckpointRecord};
 use sagamore_schemas::topics::{Prefix, Topic};
@@ -264,16 +264,18 @@ impl Site {
         offsets.collect()
     }
 
-    fn consumer(&self, isolation: Isolation) -> Result<BaseConsumer, Failure> {
+    fn consumer(&self, isolation: Isolation) -> Result<BaseConsumer<EndsAreNoErrors>, Failure> {
         let mut config = self.settings.replay_consumer(isolation);
         // For a person who asks now, the present end is enough.
         config.set("enable.partition.eof", "true");
-        config.create().map_err(|cause| Failure::usage(format_args!("Kafka client: {cause}")))
+        config
+            .create_with_context(EndsAreNoErrors)
+            .map_err(|cause| Failure::usage(format_args!("Kafka client: {cause}")))
     }
 
     fn read_to_end(
         &self,
-        consumer: &BaseConsumer,
+        consumer: &BaseConsumer<EndsAreNoErrors>,
         topic: Topic,
         from: &BTreeMap<i32, Offset>,
         mut see: impl FnMut(&BorrowedMessage<'_>),
@@ -301,7 +303,7 @@ impl Site {
 
     fn assign(
         &self,
-        consumer: &BaseConsumer,
+        consumer: &BaseConsumer<EndsAreNoErrors>,
         topic: Topic,
         from: &BTreeMap<i32, Offset>,
     ) -> Result<(), Failure> {
