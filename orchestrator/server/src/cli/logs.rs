@@ -14,8 +14,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// What a process that stays up tells.
-const LONG_LIVED: &str = "info,librdkafka=warn,rdkafka=warn";
+/// What a process that stays up tells. The target `rdkafka` repeats `librdkafka`, and tells ends of partitions as errors.
+const LONG_LIVED: &str = "info,librdkafka=warn,rdkafka=off";
 /// What a short command tells: its own last line says all there is, in better words than the client's.
 const SHORT_LIVED: &str = "warn,librdkafka=off,rdkafka=off";
 

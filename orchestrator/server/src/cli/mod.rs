@@ -25,6 +25,7 @@ pub mod output;
 mod api;
 mod config_file;
 mod define;
+mod demo;
 mod dev;
 mod kafka;
 mod logs;
@@ -59,6 +60,8 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The whole pipeline in one process, then a report.
+    Demo(crate::demo::DemoArgs),
     /// A server and the example participants to play with; stays up.
     Dev(dev::DevArgs),
     /// A server.
@@ -167,6 +170,7 @@ impl Command {
 
     fn run(self, printer: Printer) -> Outcome {
         match self {
+            Self::Demo(args) => demo::run(&args, printer),
             Self::Dev(args) => dev::run(&args),
             Self::Server(args) => server::run(&args),
             Self::Topics(command) => topics::run(command, printer),
