@@ -65,18 +65,27 @@ pub struct Progress {
     pub committed: usize,
 }
 
+/// Where the orders are at home, and how to get there.
+pub struct Route<'a> {
+    /// How to reach the broker.
+    pub kafka: &'a ClientSettings,
+    /// What writes the starts. A producer that has written before does it at once; a new one waits for its id.
+    pub producer: &'a BaseProducer<Deliveries>,
+    /// What the names of the topics begin with.
+    pub prefix: &'a Prefix,
+    /// Partitions of the inbox.
+    pub partitions: i32,
+}
+
 /// Starts the orders and waits for their outcomes, at most `in_flight_max` at a time.
 pub fn drive(
-    kafka: &ClientSettings,
-    prefix: &Prefix,
-    partitions: i32,
+    route: &Route<'_>,
     orders: &[Order],
     in_flight_max: NonZeroUsize,
     mut watch: impl FnMut(Progress),
 ) -> Result<Driven, KafkaError> {
+    let Route { kafka, producer, prefix, partitions } = *route;
     let outcomes = follow(kafka, &Topic::Outcomes.name(prefix))?;
-    let producer: BaseProducer<Deliveries> =
-        kafka.client_producer("sagamore-demo").create_with_context(Deliveries::default())?;
     let mut waiting = Waiting::new(orders);
     let inbox = Topic::Inbox.name(prefix);
     let begun = Instant::now();
@@ -223,10 +232,11 @@ impl<'a> Waiting<'a> {
 
 /// The first record that was not delivered.
 #[derive(Default)]
-struct Deliveries(Mutex<Option<KafkaError>>);
+pub struct Deliveries(Mutex<Option<KafkaError>>);
 
 impl Deliveries {
-    fn take_error(&self) -> Option<KafkaError> {
+    /// Why it was not, once.
+    pub fn take_error(&self) -> Option<KafkaError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

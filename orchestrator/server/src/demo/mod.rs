@@ -31,7 +31,7 @@ use sagamore_kafka::embedded::{BANNER, EmbeddedError, TooMuch};
 use sagamore_kafka::topics::TopicsError;
 
 use crate::server::StartError;
-use drive::{Driven, Progress, drive};
+use drive::{Driven, Progress, Route, drive};
 use orders::Trade;
 use pipeline::{Pipeline, Place};
 use report::{Account, most_undone};
@@ -195,15 +195,19 @@ fn run_orders(
     let count = trade.orders.len();
     let bar = progress_bar(count);
     let mut accident = args.crash.then(|| Accident::new(count.div_ceil(2)));
-    let partitions = pipeline.server.installation().partitions;
-    let driven =
-        drive(&pipeline.kafka, &pipeline.prefix, partitions, &trade.orders, args.in_flight, |progress| {
-            bar.set_position(progress.ended as u64);
-            bar.set_message(format!("{} committed", progress.committed));
-            if let Some(accident) = &mut accident {
-                accident.watch(pipeline, progress);
-            }
-        })?;
+    let route = Route {
+        kafka: &pipeline.kafka,
+        producer: &pipeline.producer,
+        prefix: &pipeline.prefix,
+        partitions: pipeline.server.installation().partitions,
+    };
+    let driven = drive(&route, &trade.orders, args.in_flight, |progress| {
+        bar.set_position(progress.ended as u64);
+        bar.set_message(format!("{} committed", progress.committed));
+        if let Some(accident) = &mut accident {
+            accident.watch(pipeline, progress);
+        }
+    })?;
     bar.finish_and_clear();
     let crash = accident.map(|accident| accident.wait(pipeline)).transpose()?;
     Ok((driven, crash.flatten()))

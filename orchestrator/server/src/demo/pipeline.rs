@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use sagamore_decider::owner::Pace;
 use sagamore_examples::inventory::Restock;
 use sagamore_examples::payment::CREDIT_LIMIT_CENTS_DEFAULT;
@@ -19,6 +19,7 @@ use sagamore_schemas::topics::{Prefix, Topic};
 use uuid::Uuid;
 
 use super::DemoError;
+use super::drive::Deliveries;
 use super::orders::Trade;
 use crate::config::ServerConfig;
 use crate::server::Server;
@@ -46,6 +47,8 @@ pub enum Place {
 pub struct Pipeline {
     /// The server.
     pub server: Server,
+    /// What wrote the definition, and will write the starts.
+    pub producer: BaseProducer<Deliveries>,
     /// How to reach the broker.
     pub kafka: ClientSettings,
     /// What the names of the topics begin with.
@@ -81,7 +84,8 @@ impl Pipeline {
             }
             Place::Cluster(kafka) => on_cluster(kafka, partitions)?,
         };
-        define(&kafka, &prefix)?;
+        let producer = kafka.client_producer("sagamore-demo").create_with_context(Deliveries::default())?;
+        define(&producer, &prefix)?;
         let server = Server::start(ServerConfig {
             kafka: kafka.clone(),
             prefix: prefix.clone(),
@@ -98,7 +102,7 @@ impl Pipeline {
             spawn(kind, &generous(sagamore_examples::Settings::new(runtime), trade))
         };
         let examples = Kind::ALL.into_iter().map(example).collect::<Result<Vec<_>, _>>()?;
-        let pipeline = Self { server, kafka, prefix, examples, _broker: broker };
+        let pipeline = Self { server, producer, kafka, prefix, examples, _broker: broker };
         pipeline.wait_until_defined()?;
         Ok(pipeline)
     }
@@ -169,16 +173,15 @@ fn replication(kafka: &ClientSettings) -> Result<NonZeroU16, DemoError> {
 }
 
 /// What `sagamore define apply` does.
-fn define(kafka: &ClientSettings, prefix: &Prefix) -> Result<(), DemoError> {
+fn define(producer: &BaseProducer<Deliveries>, prefix: &Prefix) -> Result<(), DemoError> {
     let definition = Definition::from_json(DEFINITION)
         .unwrap_or_else(|error| unreachable!("the demo's own definition is one: {error}"));
-    let producer: BaseProducer<DefaultProducerContext> = kafka.client_producer("sagamore-demo").create()?;
     let (topic, key) = (Topic::Definitions.name(prefix), format!("{}@{}", definition.name, definition.version));
     let text = definition.to_canonical_json();
     let record = BaseRecord::to(&topic).partition(0).key(&key).payload(&text);
     producer.send(record).map_err(|(cause, _)| cause)?;
     producer.flush(REQUEST_TIMEOUT)?;
-    Ok(())
+    producer.context().take_error().map_or(Ok(()), |cause| Err(cause.into()))
 }
 
 /// The examples' defaults serve most of the typical number of orders; more orders get as much more.
