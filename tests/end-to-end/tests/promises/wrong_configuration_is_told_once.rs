@@ -1,0 +1,65 @@
+//! Wrong configuration: one clear error, and the exit code of wrong usage. Unreachable brokers are no such thing: the
+//! server says so, is not ready, and keeps trying.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use sagamore_end_to_end::stage::Stage;
+use sagamore_end_to_end::{KAFKA, wait};
+
+use crate::{PROGRAM, stage};
+
+const USAGE: i32 = 2;
+const TOLD_WITHIN: Duration = Duration::from_secs(20);
+
+#[test]
+fn wrong_configuration_is_told_once() {
+    let stage = stage("wrong");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let file = stage.folder().join("sagamore.toml");
+    std::fs::write(&file, "lanes = \"many\"\n").unwrap();
+    let file = file.display().to_string();
+    for (arguments, expected) in [
+        (vec!["--kafka-config", "linger.mss=5"], "linger.mss"),
+        (vec!["--kafka-config", "linger.ms"], "is not KEY=VALUE"),
+        (vec!["--kafka-config", "acks=1"], "acks cannot be overridden"),
+        (vec!["--kafka-config", "enable.idempotence=false"], "enable.idempotence cannot be overridden"),
+        (vec!["--kafka-config", "session.timeout.ms=soon"], "session.timeout.ms"),
+        (vec!["--lanes", "0"], "--lanes"),
+        (vec!["--speed", "high"], "--speed"),
+        (vec!["--config", &file], "many"),
+    ] {
+        let finished = stage.must(&[&["server", "--development"], arguments.as_slice()].concat(), USAGE);
+        assert!(finished.error.contains(expected), "{arguments:?}: {finished:?}");
+        assert_eq!(finished.error.matches("error:").count(), 1, "told once: {finished:?}");
+        assert!(finished.out.is_empty(), "data only on standard output: {finished:?}");
+    }
+    let finished = stage.must(&["server", "--development", "--listen", &taken], USAGE);
+    assert!(finished.error.contains(&taken), "{finished:?}");
+}
+
+#[test]
+fn unreachable_brokers_are_told_of_and_waited_for() {
+    // Nobody listens here: it was free a moment ago.
+    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let stage = Stage::bare(&nowhere, PROGRAM, "nowhere");
+    let mut server = stage.try_server(1, &["--development"]);
+    let told = |times: usize| {
+        wait::until(TOLD_WITHIN, &format!("it says {times} times that no broker answers"), || {
+            server.process.log().matches("SAG-008").count() >= times
+        });
+    };
+    told(1);
+    told(2);
+    assert!(server.process.log().contains(&nowhere), "where it looked: {}", server.process.log());
+    assert!(server.process.ended().is_none(), "it keeps trying");
+    server.process.signal("TERM");
+    assert_eq!(server.process.wait(TOLD_WITHIN), 0, "and can be stopped");
+
+    let finished = stage.must(&["topics", "plan"], 6);
+    assert!(finished.error.contains(&nowhere), "{finished:?}");
+    let finished = stage.command(&["get", "order-1", "--server", &format!("http://{nowhere}")]);
+    assert_eq!(finished.code, 6, "{finished:?}");
+    assert!(!KAFKA.bootstrap().contains(&nowhere));
+}
