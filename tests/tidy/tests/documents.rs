@@ -1,0 +1,234 @@
+//! What the documents say is so: links, codes, names, examples.
+
+use std::collections::BTreeSet;
+
+use sagamore_schemas::wire::{read_command, read_input, read_outcome};
+use sagamore_tidy::{assert_none, exists, quoted, read, table, tracked_texts};
+
+/// The blocks of code of one language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let opened = format!("```{language}\n");
+    let blocks = text.split(&opened).skip(1);
+    blocks.filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()
+}
+
+/// Names in string literals that follow `before`.
+fn names_after(source: &str, before: &str) -> BTreeSet<String> {
+    source.split(before).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
+}
+
+/// The anchor that a heading gets.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut wrong = Vec::new();
+    for (name, text) in tracked_texts(".md") {
+        let folder = name.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, wanted) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { name.clone() } else { format!("{folder}{path}") };
+            if !exists(&target) {
+                wrong.push(format!("{name}: {link}"));
+            } else if !wanted.is_empty() {
+                let text = read(&target);
+                let headings = text.lines().filter(|line| line.starts_with('#'));
+                if !headings
+                    .map(|line| anchor(line.trim_start_matches('#').trim()))
+                    .any(|found| found == wanted)
+                {
+                    wrong.push(format!("{name}: {link}, no such heading"));
+                }
+            }
+        }
+    }
+    assert_none(&wrong, "links of documents are relative and lead somewhere:");
+}
+
+#[test]
+fn every_code_has_its_page_and_every_page_its_code() {
+    let source = read("orchestrator/server/src/halt.rs");
+    let codes: BTreeSet<String> =
+        quoted_strings(&source).into_iter().filter(|text| text.starts_with("SAG-")).collect();
+    assert!(codes.contains("SAG-001"), "the codes were found: {codes:?}");
+    let pages: BTreeSet<String> = tracked_texts(".md")
+        .into_iter()
+        .filter_map(|(name, text)| {
+            let code = name.strip_prefix("deploy/runbook/")?.strip_suffix(".md")?.to_owned();
+            if code == "README" {
+                return None;
+            }
+            assert!(text.starts_with(&format!("# {code}: ")), "{name} begins with its code");
+            for part in ["**What happened.**", "**What is safe.**", "**What to do.**"] {
+                assert!(text.contains(part), "{name} has no {part}");
+            }
+            Some(code)
+        })
+        .collect();
+    assert_eq!(codes, pages, "codes of halt.rs, and pages in deploy/runbook");
+    let index = read("deploy/runbook/README.md");
+    let unlisted = codes.iter().filter(|code| !index.contains(&format!("[{code}]({code}.md)")));
+    assert_none(&unlisted.cloned().collect::<Vec<_>>(), "codes that are not in the runbook's list:");
+    for (name, text) in tracked_texts(".rs") {
+        let other = text.match_indices("SAG-0").map(|(at, _)| text[at..].chars().take(7).collect::<String>());
+        let unknown: Vec<String> = other.filter(|code| !codes.contains(code)).collect();
+        assert_none(&unknown, &format!("{name} names codes that there are not:"));
+    }
+}
+
+fn quoted_strings(source: &str) -> Vec<String> {
+    source.lines().flat_map(|line| line.split('"').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+#[test]
+fn invariants_are_listed_where_they_are_asserted() {
+    let rows = table(&read("ARCHITECTURE.md"), "## Invariants");
+    let mut asserted: BTreeSet<String> = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for (name, source) in tracked_texts(".rs") {
+        if !name.starts_with("orchestrator/decider/src/") {
+            continue;
+        }
+        for (at, _) in source.match_indices("SAG-INV-") {
+            let id: String =
+                source[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+            let row = rows.iter().find(|row| row[0] == id);
+            let place = name.trim_start_matches("orchestrator/decider/src/");
+            if !row.is_some_and(|row| quoted(&row[2]).contains(&place)) {
+                wrong.push(format!("{id} is asserted in {place}, and ARCHITECTURE.md does not say so"));
+            }
+            asserted.insert(id);
+        }
+    }
+    wrong.extend(
+        rows.iter()
+            .filter(|row| !asserted.contains(&row[0]))
+            .map(|row| format!("{} is asserted nowhere", row[0])),
+    );
+    for row in &rows {
+        let words = quoted(&row[2]);
+        let (Some(file), functions) = (words.first(), &words[1..]) else { continue };
+        let source = read(&format!("orchestrator/decider/src/{file}"));
+        let missing = functions.iter().filter(|function| !source.contains(&format!("fn {function}")));
+        wrong.extend(missing.map(|function| format!("{}: there is no {function} in {file}", row[0])));
+    }
+    assert_none(&wrong, "invariants:");
+}
+
+#[test]
+fn the_sixteen_rules_name_files_that_are_there() {
+    let text = read("ARCHITECTURE.md");
+    let rows = table(&text, "## The sixteen rules");
+    let numbers: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(numbers, (1..=16).map(|number| number.to_string()).collect::<Vec<_>>());
+    let homes = [
+        ("d", "orchestrator/decider"),
+        ("s", "orchestrator/server"),
+        ("k", "orchestrator/kafka"),
+        ("p", "participants/library"),
+        ("e", "tests/end-to-end"),
+    ];
+    let mut wrong = Vec::new();
+    for row in &rows {
+        for cell in &row[2..4] {
+            for part in cell.split(", ") {
+                let Some((letter, rest)) = part.split_once(" `") else { continue };
+                let Some((_, home)) = homes.iter().find(|(known, _)| *known == letter) else { continue };
+                let path = rest.split('`').next().unwrap_or_default();
+                let place = if path.starts_with("tests/") {
+                    format!("{home}/{path}")
+                } else {
+                    format!("{home}/src/{path}")
+                };
+                if !exists(&place) {
+                    wrong.push(format!("rule {}: {place}", row[0]));
+                }
+            }
+        }
+    }
+    assert_none(&wrong, "files that ARCHITECTURE.md names and that there are not:");
+}
+
+#[test]
+fn the_readme_names_what_the_code_has() {
+    let readme = read("README.md");
+    let mut wrong = Vec::new();
+    let metrics = read("orchestrator/server/src/metrics.rs");
+    let names: BTreeSet<String> = ["counter!(\"", "gauge!(\"", "histogram!(\""]
+        .into_iter()
+        .flat_map(|before| names_after(&metrics, before))
+        .collect();
+    assert!(names.len() > 10, "the metrics were found: {names:?}");
+    wrong.extend(
+        names
+            .iter()
+            .filter(|name| !readme.contains(&format!("`{name}")))
+            .map(|name| format!("metric {name}")),
+    );
+    let told = readme.split("`sagamore_").skip(1).filter_map(|rest| rest.split(['{', '`']).next());
+    let gone = told.map(|name| format!("sagamore_{name}")).filter(|name| !names.contains(name));
+    wrong.extend(gone.map(|name| format!("no such metric {name}")));
+
+    let settings = read("orchestrator/decider/src/settings.rs");
+    let fields = settings
+        .split("pub struct Settings {")
+        .nth(1)
+        .and_then(|rest| rest.split("\n}").next())
+        .unwrap_or_default();
+    let fields = fields.split("pub ").skip(1).filter_map(|rest| rest.split(':').next());
+    let missing = fields.filter(|field| !readme.contains(&format!("| `{field}` |")));
+    wrong.extend(missing.map(|field| format!("setting {field}")));
+
+    let exits = read("orchestrator/server/src/cli/exit.rs");
+    let exits =
+        exits.split("pub enum Exit {").nth(1).and_then(|rest| rest.split("\n}").next()).unwrap_or_default();
+    let codes =
+        exits.lines().filter_map(|line| line.split(" = ").nth(1)).map(|code| code.trim_end_matches(','));
+    let missing = codes.filter(|code| !readme.contains(&format!("\n| {code} | ")));
+    wrong.extend(missing.map(|code| format!("exit code {code}")));
+    assert_none(&wrong, "README.md lacks, or invents:");
+}
+
+#[test]
+fn the_examples_of_the_readme_are_true() {
+    let readme = read("README.md");
+    let yaml = blocks(&readme, "yaml");
+    assert_eq!(
+        yaml,
+        [read("schemas/samples/order.yaml")],
+        "the definition is the sample, which the decider's tests compile"
+    );
+
+    let participants = read("participants/README.md");
+    let known: BTreeSet<&str> = participants.lines().collect();
+    let rust = blocks(&readme, "rust").join("");
+    let unknown: Vec<String> = rust.lines().filter(|line| !known.contains(line)).map(str::to_owned).collect();
+    assert_none(
+        &unknown,
+        "lines of the participant that participants/README.md, which is compiled, does not have:",
+    );
+
+    let mut kinds = Vec::new();
+    for block in blocks(&readme, "json") {
+        let record = Some(block.as_bytes());
+        let value: serde_json::Value =
+            serde_json::from_str(&block).unwrap_or_else(|error| panic!("{error}: {block}"));
+        let kind = value["type"].as_str().unwrap_or_default().to_owned();
+        let read = match kind.as_str() {
+            "sagamore.command.v1" => read_command(record).map(drop),
+            "sagamore.outcome.v1" => read_outcome(record).map(drop),
+            _ => read_input(record).map(drop),
+        };
+        assert!(read.is_ok(), "{kind}: {read:?}");
+        kinds.push(kind);
+    }
+    let all = ["start", "command", "reply", "outcome"].map(|kind| format!("sagamore.{kind}.v1"));
+    assert_eq!(kinds, all, "each kind of record has its example");
+}
