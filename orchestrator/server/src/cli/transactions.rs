@@ -25,7 +25,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How much longer than the wait itself its answer may take.
-const ANSWER_SLACK: Duration = Duration::from_secs(2);
+const ANSWER_SLACK: Duration = Duration::from_millis(500);
 /// Transactions that `list` shows unless told otherwise: about as many as people scroll through.
 const LIST_LIMIT: usize = 100;
 /// Transactions that a server lists at most: beyond it, what is shown is a part.
