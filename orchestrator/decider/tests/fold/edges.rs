@@ -199,6 +199,34 @@ fn pauses_are_jittered_between_half_and_all_of_the_delay() {
 }
 
 #[test]
+fn a_command_is_as_old_as_its_first_attempt_and_the_watermark_is_behind_all_that_is_open() {
+    let mut inbox = Inbox::new(identity(), "a timeout=1s; b");
+    inbox.settings(r#"{"watermark_age":"1m"}"#.to_owned());
+    let born = inbox.now;
+    let (told, _) = inbox.start("one", None);
+    let command = told[0].value.clone().unwrap();
+    inbox.now = inbox.now.after("5m".parse().unwrap());
+    inbox.apply(&reply(&command, Answer::Error, None, None));
+    inbox.now = inbox.now.after("5m".parse().unwrap());
+    let retry = Verb { subject: "one".parse().unwrap(), wish: Wish::Retry, authority: authority("now") };
+    let (told, _) = inbox.apply(&retry.to_json());
+    let again = told[0].value.clone().unwrap();
+    let read = read_command(Some(&again)).unwrap();
+    assert_eq!(
+        (read.address.attempt, read.issued, read.watermark),
+        (2, born, born),
+        "the oldest that is open"
+    );
+    let (told, _) = inbox.apply(&reply(&again, Answer::Ok, None, None));
+    let next = read_command(told[0].value.as_deref()).unwrap();
+    assert_eq!((next.issued, next.watermark), (inbox.now, born));
+    inbox.apply(&reply(told[0].value.as_deref().unwrap(), Answer::Ok, None, None));
+    let (told, _) = inbox.start("two", None);
+    let fresh = read_command(told[0].value.as_deref()).unwrap();
+    assert_eq!(fresh.watermark, inbox.now.before("1m".parse().unwrap()), "or the age");
+}
+
+#[test]
 fn a_skipped_record_leaves_a_note_and_nothing_else() {
     let mut inbox = Inbox::new(identity(), "a");
     inbox.start("one", None);

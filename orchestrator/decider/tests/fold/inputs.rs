@@ -195,6 +195,34 @@ pub const CASES: &[Case] = &[
         ",
     },
     Case {
+        name: "an answer to an attempt that was never made, or to what was not asked, means nothing",
+        given: "a; b",
+        when: "
+            start one
+            a@2 ok
+            a@0 ok
+            a@2 refused
+            a ok
+            b refused
+            a@2 ok
+            a ok
+        ",
+        then: "
+            start one  [S1]
+              -> a execute 1
+            a@2 ok  [S21]
+            a@0 ok  [S21]
+            a@2 refused  [S21]
+            a ok  [S4 S1]
+              -> b execute 1
+            b refused  [S7 S15 T4]
+              -> a compensate 1
+            a@2 ok  [S21]
+            a ok  [S16 T6]
+              = one at 4 compensated: b: refused
+        ",
+    },
+    Case {
         name: "verbs about nothing",
         given: "a",
         when: r#"
