@@ -9,13 +9,13 @@ type Routes = BTreeMap<String, BTreeSet<&'static str>>;
 
 /// Paths and methods of the router. `{verb}` stands for every verb there is.
 fn routes() -> Routes {
-    let router = read("orchestrator/server/src/api/mod.rs");
+    let source = read("orchestrator/server/src/api/mod.rs");
     let wire = read("schemas/src/wire/mod.rs");
     let wish = wire.split("impl Wish {").nth(1).and_then(|rest| rest.split("\n}").next()).unwrap_or_default();
     let verbs: Vec<&str> = wish.split('"').skip(1).step_by(2).collect();
     assert!(verbs.contains(&"cancel"), "the verbs were found: {verbs:?}");
     let mut routes = Routes::new();
-    for rest in router.split(".route(\"").skip(1) {
+    for rest in source.split(".route(\"").skip(1) {
         let (path, handlers) = rest.split_once('"').unwrap_or_default();
         let handlers = handlers.split("\n        .").next().unwrap_or_default();
         let methods = ["get", "post", "put", "delete", "patch"];
@@ -32,7 +32,7 @@ fn routes() -> Routes {
 }
 
 fn document() -> Value {
-    serde_json::from_str(&read("schemas/openapi.json")).unwrap()
+    serde_json::from_str(&read("schemas/openapi.json")).expect("schemas/openapi.json is JSON")
 }
 
 #[test]
