@@ -103,7 +103,6 @@ pub struct CheckpointRecord {
     pub owed: u32,
 }
 
-
 /// Raw JSON that can be compared.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -254,11 +253,17 @@ pub fn seal(before: Digest256, entry: &str) -> Digest256 {
     Digest256(Sha256::new().chain_update(before.0).chain_update(entry).finalize().into())
 }
 
+fn hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 macro_rules! hex_digest {
     ($($type:ident, $length:literal);*) => {$(
         impl std::fmt::Display for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                f.write_str(&hexadecimal(&self.0))
             }
         }
         impl std::fmt::Debug for $type {
@@ -268,13 +273,7 @@ macro_rules! hex_digest {
         }
         impl Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                let mut text = [0u8; $length * 2];
-                for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-                    pair[0] = HEX[usize::from(byte >> 4)];
-                    pair[1] = HEX[usize::from(byte & 15)];
-                }
-                serializer.serialize_str(&String::from_utf8_lossy(&text))
+                serializer.serialize_str(&hexadecimal(&self.0))
             }
         }
         impl<'de> Deserialize<'de> for $type {

@@ -4,17 +4,22 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::value::RawValue;
-
-use sagamore_schemas::log::{ChainHead, JournalEntry, Sealed, seal};
+use sagamore_schemas::log::{ChainHead, Digest256, JournalEntry, seal};
 
 /// Entries not yet in the journal topic, and the head of the chain.
 #[derive(Debug, Clone, Default)]
 pub struct Journal {
     head: ChainHead,
     /// By key of the record they will stand in; the shard's own under an empty key.
-    unstored: BTreeMap<String, Vec<Sealed>>,
+    unstored: BTreeMap<String, Vec<Link>>,
     bytes: usize,
+}
+
+/// One entry with its place in the chain: what a `Sealed` of the journal's records is made of.
+#[derive(Debug, Clone)]
+struct Link {
+    text: String,
+    chain: Digest256,
 }
 
 impl Journal {
@@ -37,13 +42,13 @@ impl Journal {
     pub(crate) fn append(&mut self, mut entry: JournalEntry) {
         entry.sequence = if entry.offset == self.head.offset { self.head.sequence + 1 } else { 0 };
         let key = entry.transaction.as_ref().map(ToString::to_string).unwrap_or_default();
-        let Ok(text) = serde_json::to_string(&entry).and_then(RawValue::from_string) else {
+        let Ok(text) = serde_json::to_string(&entry) else {
             unreachable!("a journal entry holds nothing that JSON cannot")
         };
-        let chain = seal(self.head.hash, text.get());
+        let chain = seal(self.head.hash, &text);
         self.head = ChainHead { offset: entry.offset, sequence: entry.sequence, hash: chain };
-        self.bytes += text.get().len();
-        self.unstored.entry(key).or_default().push(Sealed { entry: text, chain });
+        self.bytes += text.len();
+        self.unstored.entry(key).or_default().push(Link { text, chain });
     }
 
     /// Takes what is not yet stored: key and value of each record.
@@ -54,16 +59,17 @@ impl Journal {
         let mut records = Vec::new();
         for (key, entries) in std::mem::take(&mut self.unstored) {
             let mut open = String::new();
-            for sealed in entries {
+            for Link { text, chain } in entries {
                 if open.len() > RECORD_BYTES_MAX {
                     open.push(']');
                     records.push((key.clone().into_bytes(), std::mem::take(&mut open).into_bytes()));
                 }
-                open.push(if open.is_empty() { '[' } else { ',' });
-                let Ok(text) = serde_json::to_string(&sealed) else {
-                    unreachable!("a sealed entry holds nothing that JSON cannot")
-                };
+                // A `Sealed`, written around the text that was hashed.
+                open.push_str(if open.is_empty() { "[{\"entry\":" } else { ",{\"entry\":" });
                 open.push_str(&text);
+                open.push_str(",\"chain\":\"");
+                open.push_str(&chain.to_string());
+                open.push_str("\"}");
             }
             open.push(']');
             records.push((key.into_bytes(), open.into_bytes()));

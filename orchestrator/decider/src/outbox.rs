@@ -144,8 +144,8 @@ impl Outbox {
             let lost = Undeliverable { address: command.address, reason: reason.into() };
             (lost.address.subject.to_string(), lost.to_json())
         };
-        output.key = Some(key.into_bytes().into());
-        output.value = Some(value.into());
+        output.key = Some(key.into_bytes());
+        output.value = Some(value);
         self.bytes = self.bytes + output.size_bytes() - before;
         let lost = Ticket(ticket.0 + 1);
         self.pending.insert(lost, Pending { route: Route::OwnInbox, output });

@@ -37,11 +37,11 @@ pub struct Output {
     /// Where to.
     pub destination: Destination,
     /// The record's key; its murmur2 chooses the partition.
-    pub key: Option<Box<[u8]>>,
+    pub key: Option<Vec<u8>>,
     /// The record's value.
-    pub value: Option<Box<[u8]>>,
+    pub value: Option<Vec<u8>>,
     /// Headers of a dead letter; all else carries the content type alone.
-    pub headers: Vec<(String, Box<[u8]>)>,
+    pub headers: Vec<(String, Vec<u8>)>,
 }
 
 impl Output {

@@ -519,7 +519,7 @@ impl Shard {
         let mut entry = self.entry(record.offset, "dead-letter");
         entry.reason = Some(cause.to_string());
         self.journal.append(entry);
-        let mut headers: Vec<(String, Box<[u8]>)> =
+        let mut headers: Vec<(String, Vec<u8>)> =
             record.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
         let place = [
             ("topic", self.identity.inbox.clone()),
@@ -528,8 +528,7 @@ impl Shard {
             ("timestamp", record.timestamp.epoch_ms().to_string()),
             ("message", cause.into_owned()),
         ];
-        headers
-            .extend(place.map(|(name, value)| (format!("__dlq.errors.{name}"), value.into_bytes().into())));
+        headers.extend(place.map(|(name, value)| (format!("__dlq.errors.{name}"), value.into_bytes())));
         outputs.push(Output {
             destination: Destination::DeadLetters,
             key: record.key.map(Into::into),
@@ -603,7 +602,7 @@ fn outcome_output(told: &Outcome<'_>) -> Output {
     Output {
         destination: Destination::Outcomes,
         key: Some(told.subject.as_str().as_bytes().into()),
-        value: Some(told.to_json().into()),
+        value: Some(told.to_json()),
         headers: Vec::new(),
     }
 }

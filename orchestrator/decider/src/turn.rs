@@ -104,8 +104,8 @@ impl Turn<'_> {
         };
         self.outputs.push(Output {
             destination: Destination::Commands(branch.participant.clone()),
-            key: Some(key.into_bytes().into()),
-            value: Some(command.to_json().into()),
+            key: Some(key.into_bytes()),
+            value: Some(command.to_json()),
             headers: Vec::new(),
         });
         let due = self.clock.after(plan.timeout);
