@@ -12,7 +12,7 @@ fn northwind() -> Option<(PathBuf, PathBuf)> {
 }
 
 fn run(args: &DemoArgs) -> Report {
-    let report = play(args).unwrap();
+    let report = play(args).expect("a report");
     println!("{}", report.text());
     assert!(report.good);
     assert_eq!(report.unended, 0);

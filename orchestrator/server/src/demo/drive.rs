@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use sagamore_kafka::client::{ClientSettings, Isolation};
@@ -25,7 +26,7 @@ use crate::clock::now;
 /// Who starts the orders.
 const SOURCE: &str = "/sagamore-demo";
 /// Without one outcome for so long, the rest is given up.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// How an order ended.
@@ -101,8 +102,7 @@ pub fn drive(
                 data: order.data.as_ref(),
             };
             let value = start.to_json(SOURCE);
-            let record =
-                BaseRecord::to(&inbox).partition(partition.0).key(order.id.as_str()).payload(&value);
+            let record = BaseRecord::to(&inbox).partition(partition.0).key(order.id.as_str()).payload(&value);
             producer.send(record).map_err(|(cause, _)| cause)?;
         }
         producer.poll(Duration::ZERO);
@@ -154,7 +154,7 @@ fn is_passing(cause: &KafkaError) -> bool {
 pub fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
     let facts = metadata.topics().iter().filter(|facts| facts.name() == topic);
-    Ok(facts.flat_map(|facts| facts.partitions().iter().map(|partition| partition.id())).collect())
+    Ok(facts.flat_map(|facts| facts.partitions().iter().map(MetadataPartition::id)).collect())
 }
 
 struct Waiting<'a> {

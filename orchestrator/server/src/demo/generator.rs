@@ -249,7 +249,8 @@ struct Quantiles(&'static [(u64, u64)]);
 
 impl Quantiles {
     fn at(&self, parts_per_million: u64) -> u64 {
-        let above = self.0.iter().position(|(mille, _)| mille * 1_000 >= parts_per_million).unwrap_or(0).max(1);
+        let above =
+            self.0.iter().position(|(mille, _)| mille * 1_000 >= parts_per_million).unwrap_or(0).max(1);
         let ((mille, value), (next_mille, next_value)) = (self.0[above - 1], self.0[above]);
         let (from, to) = (mille * 1_000, next_mille * 1_000);
         value + (next_value - value) * (parts_per_million - from) / (to - from)

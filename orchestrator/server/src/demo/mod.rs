@@ -42,7 +42,7 @@ pub use timeline::{Call, Entry, Timeline, What};
 /// More orders than the examples can watch effects of.
 const ORDERS_MAX: u64 = WATCHED_MAX as u64;
 /// How long a takeover may take after the last order has ended.
-const TAKEOVER_MAX: Duration = Duration::from_secs(60);
+const TAKEOVER_MAX: Duration = Duration::from_mins(1);
 
 /// What the demo runs, and where.
 #[derive(Debug, Clone, Args)]
@@ -145,16 +145,7 @@ pub enum DemoError {
 /// Runs it. What is not the report goes to stderr: a banner, and a progress bar where that is a terminal.
 pub fn play(args: &DemoArgs) -> Result<Report, DemoError> {
     let trade = trade(args)?;
-    let place = match &args.kafka {
-        Some(bootstrap) => {
-            let overrides = args.kafka_config.iter().map(String::as_str).filter(|text| !text.is_empty());
-            Place::Cluster(ClientSettings::new(bootstrap).with_overrides(overrides)?)
-        }
-        None => {
-            eprintln!("{BANNER}\n");
-            Place::Embedded
-        }
-    };
+    let place = place(args)?;
     let mut pipeline = Pipeline::start(place, args.partitions, &trade)?;
     let Pipeline { prefix, kafka, .. } = &pipeline;
     if args.kafka.is_some() {
@@ -173,6 +164,15 @@ pub fn play(args: &DemoArgs) -> Result<Report, DemoError> {
         crash,
         timeline,
     }))
+}
+
+fn place(args: &DemoArgs) -> Result<Place, DemoError> {
+    let Some(bootstrap) = &args.kafka else {
+        eprintln!("{BANNER}\n");
+        return Ok(Place::Embedded);
+    };
+    let overrides = args.kafka_config.iter().map(String::as_str).filter(|text| !text.is_empty());
+    Ok(Place::Cluster(ClientSettings::new(bootstrap).with_overrides(overrides)?))
 }
 
 fn trade(args: &DemoArgs) -> Result<Trade, DemoError> {

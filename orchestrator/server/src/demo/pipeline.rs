@@ -29,7 +29,7 @@ pub const DEFINITION: &str = include_str!("order.json");
 /// Copies of a topic where there are brokers enough.
 const REPLICATION_MAX: usize = 3;
 /// How long everything may take until the first order can start.
-const READY_MAX: Duration = Duration::from_secs(60);
+const READY_MAX: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Orders for which the examples' default stock, deliveries and credit are chosen. More orders get more of them.
 const ORDERS_TYPICAL: u64 = 830;
@@ -130,7 +130,9 @@ impl Pipeline {
         let count = usize::try_from(self.server.installation().partitions).unwrap_or(usize::MAX);
         loop {
             let shards = self.server.directory().shards();
-            if self.is_running() && shards.values().filter(|shard| shard.definitions_offset >= 0).count() == count {
+            if self.is_running()
+                && shards.values().filter(|shard| shard.definitions_offset >= 0).count() == count
+            {
                 return Ok(());
             }
             if begun.elapsed() >= READY_MAX {
@@ -165,9 +167,9 @@ fn on_cluster(kafka: ClientSettings, partitions: NonZeroU16) -> Result<Ground, D
 /// As many copies as there are brokers, up to what production has.
 fn replication(kafka: &ClientSettings) -> Result<NonZeroU16, DemoError> {
     let consumer: BaseConsumer = kafka.replay_consumer(Isolation::ReadUncommitted).create()?;
-    let metadata = consumer.fetch_metadata(None, REQUEST_TIMEOUT).map_err(|cause| {
-        TopicsError::Unreachable { bootstrap: kafka.bootstrap().to_owned(), cause }
-    })?;
+    let metadata = consumer
+        .fetch_metadata(None, REQUEST_TIMEOUT)
+        .map_err(|cause| TopicsError::Unreachable { bootstrap: kafka.bootstrap().to_owned(), cause })?;
     let copies = metadata.brokers().len().min(REPLICATION_MAX);
     Ok(u16::try_from(copies).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN))
 }
@@ -176,7 +178,8 @@ fn replication(kafka: &ClientSettings) -> Result<NonZeroU16, DemoError> {
 fn define(producer: &BaseProducer<Deliveries>, prefix: &Prefix) -> Result<(), DemoError> {
     let definition = Definition::from_json(DEFINITION)
         .unwrap_or_else(|error| unreachable!("the demo's own definition is one: {error}"));
-    let (topic, key) = (Topic::Definitions.name(prefix), format!("{}@{}", definition.name, definition.version));
+    let (topic, key) =
+        (Topic::Definitions.name(prefix), format!("{}@{}", definition.name, definition.version));
     let text = definition.to_canonical_json();
     let record = BaseRecord::to(&topic).partition(0).key(&key).payload(&text);
     producer.send(record).map_err(|(cause, _)| cause)?;

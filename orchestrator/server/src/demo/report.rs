@@ -112,7 +112,9 @@ impl Report {
         let Account { kafka, prefix, orders, driven, done, crash, timeline } = account;
         let committed = Committed::of(orders, driven);
         let books: Vec<_> = done.into_iter().map(|done| Balance::new(done, &committed)).collect();
-        let is_ended = |outcome| matches!(outcome, OutcomeKind::Committed | OutcomeKind::Compensated | OutcomeKind::Aborted);
+        let is_ended = |outcome| {
+            matches!(outcome, OutcomeKind::Committed | OutcomeKind::Compensated | OutcomeKind::Aborted)
+        };
         let ended = driven.endings.iter().flatten().filter(|ending| is_ended(ending.outcome)).count();
         let unended = orders.len() - ended;
         let good = unended == 0 && driven.contradictions == 0 && books.iter().all(|balance| balance.balanced);
@@ -140,9 +142,8 @@ impl Report {
 
     /// Orders that ended for business reasons, in percent.
     pub fn undone_percent(&self) -> f64 {
-        let undone = |share: &&Share| {
-            matches!(share.outcome, Some(OutcomeKind::Compensated | OutcomeKind::Aborted))
-        };
+        let undone =
+            |share: &&Share| matches!(share.outcome, Some(OutcomeKind::Compensated | OutcomeKind::Aborted));
         let undone: usize = self.outcomes.iter().filter(undone).map(|share| share.orders).sum();
         percent(undone, self.orders)
     }
@@ -182,17 +183,28 @@ impl Report {
 
     /// before + delivered = after + gone + held, in each row.
     fn books_table(&self) -> String {
-        let head = ["books", "before", "+ delivered", "= after", "+ gone", "+ held", "effects", "undone", "twice", "balance"];
+        let head = [
+            "books",
+            "before",
+            "+ delivered",
+            "= after",
+            "+ gone",
+            "+ held",
+            "effects",
+            "undone",
+            "twice",
+            "balance",
+        ];
         let mut table = new_table(head);
         for Balance { books, committed, balanced, .. } in &self.books {
-            let held = i128::from(books.standing) - i128::from(*committed);
+            let unaccounted = i128::from(books.standing) - i128::from(*committed);
             table.add_row([
                 format!("{}, {}", books.participant, books.unit),
                 grouped(books.opening),
                 grouped(books.added),
                 grouped(books.closing),
                 grouped(*committed),
-                held.to_string(),
+                unaccounted.to_string(),
                 grouped(books.effects),
                 grouped(books.undone),
                 grouped(books.duplicates),
@@ -206,7 +218,8 @@ impl Report {
 
     fn verdict(&self) -> String {
         if self.good {
-            return "Every order ended, and the books balance: not one off, every effect exactly once.".to_owned();
+            return "Every order ended, and the books balance: not one off, every effect exactly once."
+                .to_owned();
         }
         let mut faults = Vec::new();
         if self.unended > 0 {
@@ -216,7 +229,9 @@ impl Report {
             faults.push(format!("{} told outcomes changed", self.contradictions));
         }
         let unbalanced = self.books.iter().filter(|balance| !balance.balanced);
-        faults.extend(unbalanced.map(|balance| format!("the books of {} do not balance", balance.books.participant)));
+        faults.extend(
+            unbalanced.map(|balance| format!("the books of {} do not balance", balance.books.participant)),
+        );
         format!("NOT GOOD: {}.", faults.join("; "))
     }
 }
@@ -340,7 +355,10 @@ mod tests {
 
     #[test]
     fn numbers_and_reasons() {
-        assert_eq!(["1", "1,234", "12,345,678"], [1, 1_234, 12_345_678].map(grouped).each_ref().map(String::as_str));
+        assert_eq!(
+            ["1", "1,234", "12,345,678"],
+            [1, 1_234, 12_345_678].map(grouped).each_ref().map(String::as_str)
+        );
         assert_eq!(kind_of("charge: credit-limit: customer A"), "charge: credit-limit");
         assert_eq!(kind_of("deadline"), "deadline");
         let sorted: Vec<_> = (1..=200).map(Duration::from_millis).collect();

@@ -136,7 +136,8 @@ impl Timeline {
     pub fn tree(&self) -> String {
         let mut roots = self.lines(|what| matches!(what, What::Start { .. }));
         for call in self.first_calls() {
-            let in_step = |what: &What| matches!(what, What::Command { call: other } if other.step == call.step);
+            let in_step =
+                |what: &What| matches!(what, What::Command { call: other } if other.step == call.step);
             let commands = self.entries.iter().filter(|entry| in_step(&entry.what));
             let children = commands.map(|entry| Node { title: entry.line(), children: self.replies(entry) });
             roots.push(Node {
@@ -180,8 +181,12 @@ impl Entry {
         let what = match &self.what {
             What::Start { definition } => format!("start {definition}"),
             What::Command { call: Call { operation, attempt: 1, .. } } => operation.to_string(),
-            What::Command { call: Call { operation, attempt, .. } } => format!("{operation}, attempt {attempt}"),
-            What::Reply { answer, detail, .. } => format!("{} {detail}", answer.as_str()).trim_end().to_owned(),
+            What::Command { call: Call { operation, attempt, .. } } => {
+                format!("{operation}, attempt {attempt}")
+            }
+            What::Reply { answer, detail, .. } => {
+                format!("{} {detail}", answer.as_str()).trim_end().to_owned()
+            }
             What::Input { label } => (*label).to_owned(),
             What::Outcome { outcome, reason } => match reason {
                 Some(reason) => format!("outcome {outcome}: {reason}"),
@@ -227,9 +232,11 @@ fn input(value: Option<&[u8]>) -> Option<What> {
             answer: reply.outcome,
             detail: reply.reason.as_deref().or_else(|| result(&reply.data)).unwrap_or_default().to_owned(),
         },
-        Input::Timer(_) | Input::Undeliverable(_) | Input::Verb(_) | Input::Shard(_) | Input::Definition(_) => {
-            What::Input { label: input.label() }
-        }
+        Input::Timer(_)
+        | Input::Undeliverable(_)
+        | Input::Verb(_)
+        | Input::Shard(_)
+        | Input::Definition(_) => What::Input { label: input.label() },
     })
 }
 
