@@ -39,6 +39,10 @@ pub const PROTECTED: &[Protected] = &[
         &["all", "-1"],
         "with fewer, an acknowledged record can be lost",
     ),
+    Protected::never(
+        "client.rack",
+        "inbox and state are read from leaders only: a follower may show an old end",
+    ),
     Protected::never("transactional.id", "it fences the former owner of a shard, and follows from the shard"),
     Protected::never("isolation.level", "who reads what is part of the takeover, not of the taste"),
     Protected::never("auto.offset.reset", "a shard whose log was cut must halt, never begin elsewhere"),
@@ -313,14 +317,19 @@ fn cause_without_secret(key: &str, error: KafkaError) -> String {
     }
 }
 
-/// The context of a reader that wants the ends of partitions told: to it an end is no error worth a line.
+/// The context of a reader that wants the ends of partitions told: to it an end is no error worth a line. Nor are
+/// brokers that are away, of which librdkafka tells at every attempt to connect: whoever reads says so once.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct EndsAreNoErrors;
 
 impl rdkafka::ClientContext for EndsAreNoErrors {
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
-            tracing::warn!(target: "librdkafka", %error, reason);
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::PartitionEOF) => {}
+            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => {
+                tracing::debug!(target: "librdkafka", %error, reason);
+            }
+            _ => tracing::warn!(target: "librdkafka", %error, reason),
         }
     }
 }

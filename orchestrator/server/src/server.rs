@@ -63,10 +63,13 @@ impl StartError {
 }
 
 fn told(findings: &[Finding]) -> String {
-    findings
-        .iter()
-        .map(|f| format!("\n  {} {}={} (wanted: {}): {}; {}", f.topic, f.setting, f.value, f.wanted, f.reason, f.remedy))
-        .collect()
+    let line = |f: &Finding| {
+        format!(
+            "\n  {} {}={} (wanted: {}): {}; {}",
+            f.topic, f.setting, f.value, f.wanted, f.reason, f.remedy
+        )
+    };
+    findings.iter().map(line).collect::<Vec<_>>().concat()
 }
 
 /// A running server. Dropping it stops it gracefully.
@@ -89,11 +92,21 @@ impl Server {
             .enable_all()
             .build()
             .map_err(StartError::Runtime)?;
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind(config.listen))
-            .map_err(|error| StartError::Listen(config.listen, error))?;
-        let address = listener.local_addr().map_err(|error| StartError::Listen(config.listen, error))?;
-        let installation = Arc::new(find_installation(config, address)?);
+        let cannot_listen = |error| StartError::Listen(config.listen, error);
+        let listener = std::net::TcpListener::bind(config.listen).map_err(cannot_listen)?;
+        listener.set_nonblocking(true).map_err(cannot_listen)?;
+        let address = listener.local_addr().map_err(cannot_listen)?;
+        let meanwhile = listener.try_clone().map_err(cannot_listen)?;
+        let in_runtime = |listener| {
+            let _entered = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(cannot_listen)
+        };
+        let (listener, meanwhile) = (in_runtime(listener)?, in_runtime(meanwhile)?);
+        // Whoever asks is told that it is alive and not ready, however long the brokers take.
+        let waiting = runtime.spawn(api::serve_waiting(meanwhile));
+        let installation = find_installation(config, address);
+        waiting.abort();
+        let installation = Arc::new(installation?);
         let directory = Arc::new(Directory::default());
         let waiters = Waiters::default();
         let definitions = Arc::new(DefinitionsTail::default());
@@ -148,8 +161,8 @@ impl Server {
         let begun = Instant::now();
         let all = usize::try_from(self.installation.partitions).unwrap_or(usize::MAX);
         while begun.elapsed() < patience {
-            let running =
-                (0..self.installation.partitions).filter(|partition| self.directory.lane_of(*partition).is_some());
+            let running = (0..self.installation.partitions)
+                .filter(|partition| self.directory.lane_of(*partition).is_some());
             if running.count() == all {
                 return true;
             }
@@ -193,24 +206,39 @@ impl Drop for Server {
     }
 }
 
-/// Runs a server until SIGINT or SIGTERM.
+/// Runs a server until SIGINT or SIGTERM, which also end the wait for the brokers.
 pub fn run(config: ServerConfig) -> Result<(), StartError> {
-    let signals = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
-    let mut server = Server::start(config)?;
-    let signal: Result<&str, StartError> = signals.block_on(async {
-        use tokio::signal::unix::{SignalKind, signal};
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let signals =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
+    let running: Result<Option<(Server, &str)>, StartError> = signals.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
+        let (tell, started) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new()
+            .name("start".to_owned())
+            // Nobody to be told: a signal was quicker, and the server is dropped at once.
+            .spawn(move || drop(tell.send(Server::start(config))))
+            .map_err(StartError::Runtime)?;
+        let server = tokio::select! {
+            server = started => server.map_err(|_| StartError::Runtime(std::io::Error::other("the start panicked")))??,
+            _ = terminate.recv() => return Ok(None),
+            _ = interrupt.recv() => return Ok(None),
+        };
         let mut broken = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok("SIGTERM"),
-                _ = interrupt.recv() => return Ok("SIGINT"),
-                _ = broken.tick() => if server.is_broken() { return Ok("a lane has ended") },
+                _ = terminate.recv() => return Ok(Some((server, "SIGTERM"))),
+                _ = interrupt.recv() => return Ok(Some((server, "SIGINT"))),
+                _ = broken.tick() => if server.is_broken() { return Ok(Some((server, "a lane has ended"))) },
             }
         }
     });
-    let reason = signal?;
+    let Some((mut server, reason)) = running? else {
+        tracing::info!("stopped before it had begun");
+        return Ok(());
+    };
     tracing::info!(reason, "stopping");
     server.stop();
     tracing::info!("stopped");
@@ -230,7 +258,11 @@ fn find_installation(config: ServerConfig, address: SocketAddr) -> Result<Instal
                 );
                 std::thread::sleep(RETRY_EVERY);
             }
-            Err(error @ (InstanceError::NoTopic { .. } | InstanceError::Missing { .. } | InstanceError::Contradiction { .. })) => {
+            Err(
+                error @ (InstanceError::NoTopic { .. }
+                | InstanceError::Missing { .. }
+                | InstanceError::Contradiction { .. }),
+            ) => {
                 return Err(StartError::NoTopics(error.to_string()));
             }
         }
@@ -244,7 +276,10 @@ fn find_installation(config: ServerConfig, address: SocketAddr) -> Result<Instal
         };
         let (unfit, rest): (Vec<_>, Vec<_>) = findings.into_iter().partition(fatal);
         if !rest.is_empty() {
-            tracing::warn!(findings = rest.len(), "the topics are fit for development only: see sagamore topics check");
+            tracing::warn!(
+                findings = rest.len(),
+                "the topics are fit for development only: see sagamore topics check"
+            );
         }
         if !unfit.is_empty() {
             return Err(StartError::TopicsUnfit(unfit));

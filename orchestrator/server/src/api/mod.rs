@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -40,6 +40,7 @@ use crate::waiters::Waiters;
 use crate::watch::Watch;
 
 use owner::Owners;
+use problem::Problem;
 
 /// Largest request: a payload of 1 MiB in Base64, with its frame.
 const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -74,7 +75,16 @@ impl Api {
         let owners = Owners::new(&installation)?;
         // A second server in one process (tests) shares the first one's recorder, and prints nothing of its own.
         let metrics = crate::metrics::install().ok();
-        Ok(Self(Arc::new(Inner { installation, directory, waiters, lanes, producer, owners, watch, metrics })))
+        Ok(Self(Arc::new(Inner {
+            installation,
+            directory,
+            waiters,
+            lanes,
+            producer,
+            owners,
+            watch,
+            metrics,
+        })))
     }
 
     /// Appends a record to an inbox partition; returns its offset.
@@ -105,11 +115,37 @@ pub async fn serve(listener: TcpListener, api: Api) {
         .route("/health/ready", get(ready))
         .route("/metrics", get(print_metrics))
         .route("/openapi.json", get(openapi))
+        .fallback(|uri: Uri| async move { Problem::not_found(format!("there is no {}", uri.path())) })
+        .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
+            let detail = format!("{} does not take {method}", uri.path());
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+        })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the API has ended");
     }
+}
+
+/// Serves until it is dropped, while no broker has answered yet: alive, not ready, and nothing else is known. Each answer
+/// closes its connection, so that the next request finds whoever serves by then.
+pub async fn serve_waiting(listener: TcpListener) {
+    if let Err(error) = axum::serve(listener, Router::new().fallback(waiting)).await {
+        tracing::error!(%error, "the API has ended");
+    }
+}
+
+async fn waiting(uri: Uri) -> Response {
+    let mut response = match uri.path() {
+        "/health/live" => Json(json!({"status": "live"})).into_response(),
+        "/health/ready" => {
+            let body = json!({"ready": false, "kafka_reachable": false, "shards": 0, "not_running": []});
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+        }
+        _ => Problem::unavailable("no broker has answered yet").into_response(),
+    };
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn shards(State(api): State<Api>) -> Response {
@@ -119,12 +155,16 @@ async fn shards(State(api): State<Api>) -> Response {
 
 async fn ready(State(api): State<Api>) -> Response {
     let shards = api.0.directory.shards();
-    let waiting: Vec<i32> =
-        shards.iter().filter(|(_, shard)| shard.state != ShardState::Running).map(|(partition, _)| *partition).collect();
+    let waiting: Vec<i32> = shards
+        .iter()
+        .filter(|(_, shard)| shard.state != ShardState::Running)
+        .map(|(partition, _)| *partition)
+        .collect();
     let reachable = api.0.watch.reachable();
     let ready = reachable && waiting.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({"ready": ready, "kafka_reachable": reachable, "shards": shards.len(), "not_running": waiting});
+    let body =
+        json!({"ready": ready, "kafka_reachable": reachable, "shards": shards.len(), "not_running": waiting});
     (status, Json(body)).into_response()
 }
 
