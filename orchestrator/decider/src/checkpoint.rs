@@ -215,7 +215,7 @@ fn owed_records(owed: &[&Output]) -> Vec<Vec<u8>> {
 /// Reads one record of owed outputs.
 pub(crate) fn read_owed(value: &[u8]) -> Result<Vec<Output>, String> {
     let stored: Vec<StoredOutput> = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-    let bytes = |text: String| BASE64.decode(text).map(Into::into).map_err(|error| error.to_string());
+    let bytes = |text: String| BASE64.decode(text).map_err(|error| error.to_string());
     stored
         .into_iter()
         .map(|output| {

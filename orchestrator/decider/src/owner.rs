@@ -25,6 +25,9 @@ use crate::shard::Shard;
 use crate::timers::{Alarm, TimerEntry, TimerOwner};
 use sagamore_schemas::wire::Timer;
 
+/// Leases after which an owner whose checkpoint is due is given up.
+const HOPELESS_LEASES: u64 = 3;
+
 /// How an owner paces itself. Nothing here reaches the fold.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -145,6 +148,12 @@ impl Owner {
     /// Whether its due checkpoint has not succeeded for longer than the lease.
     pub fn is_past_lease(&self, now: Time) -> bool {
         self.due_since.is_some_and(|since| now.since(since) > self.pace.lease)
+    }
+
+    /// Whether it has stood still for so long that nothing but another takeover can help.
+    pub fn is_hopeless(&self, now: Time) -> bool {
+        let hopeless = Span::from_ms(self.pace.lease.as_ms().saturating_mul(HOPELESS_LEASES));
+        self.due_since.is_some_and(|since| now.since(since) > hopeless)
     }
 
     /// When the last checkpoint succeeded; the takeover counts as one.

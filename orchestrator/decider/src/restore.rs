@@ -249,9 +249,7 @@ fn resume(shard: &mut Shard, transaction: Transaction) -> Result<(), String> {
     Ok(())
 }
 
-fn damaged(key: &[u8], cause: impl ToString) -> RestoreError {
-    RestoreError::Damaged {
-        key: String::from_utf8_lossy(key).escape_debug().to_string(),
-        cause: cause.to_string(),
-    }
+fn damaged<C: std::fmt::Display>(key: &[u8], cause: C) -> RestoreError {
+    let key = String::from_utf8_lossy(key).escape_debug().to_string();
+    RestoreError::Damaged { key, cause: format!("{cause}") }
 }

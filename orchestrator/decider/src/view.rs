@@ -10,6 +10,9 @@ use crate::shard::Shard;
 use crate::timers::Timers;
 use crate::transaction::{Phase, StepPhase, Transaction};
 
+/// What an open transaction can be.
+pub const STATUSES: [&str; 4] = ["running", "committing", "rolling-back", "stuck"];
+
 /// One transaction, open or remembered.
 #[derive(Debug, Clone, Serialize)]
 pub struct TransactionView {

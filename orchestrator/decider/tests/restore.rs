@@ -74,7 +74,7 @@ fn an_order_goes_through_a_takeover_after_every_record() {
             match output.destination {
                 Destination::Commands(_) => log.push(answer(output.value.as_deref().unwrap())),
                 Destination::Outcomes => {
-                    outcomes.push(String::from_utf8(output.value.unwrap().into()).unwrap());
+                    outcomes.push(String::from_utf8(output.value.unwrap()).unwrap());
                 }
                 Destination::DeadLetters => panic!("{output:?}"),
             }

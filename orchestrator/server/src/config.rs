@@ -21,7 +21,7 @@ pub struct ServerConfig {
     pub advertise: Option<String>,
     /// Threads that run shards.
     pub lanes: usize,
-    /// One broker, CreateTime and the embedded broker are tolerated.
+    /// One broker, `CreateTime` and the embedded broker are tolerated.
     pub development: bool,
     /// Whether the topics are checked before anything runs; the embedded broker cannot be asked.
     pub check_topics: bool,

@@ -26,7 +26,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!("sagamore_open_transactions", "Open transactions, by shard");
     describe_gauge!("sagamore_finished_remembered", "Ended transactions remembered, by shard");
     describe_gauge!("sagamore_unacknowledged_outputs", "Outputs not yet acknowledged, by shard");
-    describe_gauge!("sagamore_checkpoint_age_seconds", "Time since the last checkpoint while one is due, by shard");
+    describe_gauge!(
+        "sagamore_checkpoint_age_seconds",
+        "Time since the last checkpoint while one is due, by shard"
+    );
     describe_gauge!("sagamore_lag_records", "Inbox records not yet applied, by shard");
     describe_gauge!("sagamore_shard_state", "0 restoring, 1 running, 2 halted, by shard");
     describe_gauge!("sagamore_kafka_reachable", "1 while brokers answer");
@@ -76,7 +79,8 @@ pub(crate) fn shard(partition: i32, status: &ShardStatus, inputs: u64) {
     gauge!("sagamore_open_transactions", "shard" => shard.clone()).set(status.open as f64);
     gauge!("sagamore_finished_remembered", "shard" => shard.clone()).set(status.finished as f64);
     gauge!("sagamore_unacknowledged_outputs", "shard" => shard.clone()).set(status.unacknowledged as f64);
-    gauge!("sagamore_checkpoint_age_seconds", "shard" => shard.clone()).set(status.checkpoint_age_ms as f64 / 1e3);
+    gauge!("sagamore_checkpoint_age_seconds", "shard" => shard.clone())
+        .set(status.checkpoint_age_ms as f64 / 1e3);
     gauge!("sagamore_shard_state", "shard" => shard).set(match status.state {
         ShardState::Restoring => 0.0,
         ShardState::Running => 1.0,

@@ -72,7 +72,9 @@ fn watch(
         let was = reachable.swap(answered.is_ok(), Ordering::AcqRel);
         metrics::reachable(answered.is_ok());
         match &answered {
-            Err(error) if was => tracing::error!(%error, "the brokers do not answer; trying on, not ready meanwhile"),
+            Err(error) if was => {
+                tracing::error!(%error, "the brokers do not answer; trying on, not ready meanwhile");
+            }
             Ok(_) if !was => tracing::info!("the brokers answer again"),
             Ok(_) | Err(_) => {}
         }

@@ -1,5 +1,7 @@
 //! `sagamore` as a process, on a real Apache Kafka: what its exit codes and outputs say is what has happened.
 
+#![expect(clippy::unwrap_used, reason = "a test, its helpers included")]
+
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 use sagamore_local_kafka::{ClusterSize, LocalKafka};
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 const ORDER: &str = include_str!("../src/demo/order.json");
 
 /// One broker for all tests of this file; each has a prefix of its own.

@@ -1,5 +1,7 @@
 //! An order goes from start to outcome, in one process: on the embedded broker and on a real Kafka.
 
+#![expect(clippy::unwrap_used, reason = "a test, its helpers included")]
+
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
@@ -79,7 +81,9 @@ async fn drive(server: &Server) {
                 break;
             }
             // The definition has not reached the shard yet.
-            422 if begun.elapsed() < Duration::from_secs(20) => tokio::time::sleep(Duration::from_millis(50)).await,
+            422 if begun.elapsed() < Duration::from_secs(20) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
             other => panic!("{other}: {body}"),
         }
     }
@@ -113,14 +117,18 @@ async fn drive(server: &Server) {
 }
 
 fn run(kafka: &ClientSettings, check_topics: bool) {
-    drop(tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init());
+    drop(
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init(),
+    );
     let mut server = Server::start(config(kafka.clone(), check_topics)).unwrap();
     define(kafka);
     let examples: Vec<_> = [Kind::Inventory, Kind::Payment, Kind::Shipping]
         .into_iter()
         .map(|kind| {
-            let settings =
-                sagamore_participant::Settings::new(kafka.clone(), Prefix::default(), kind.name());
+            let settings = sagamore_participant::Settings::new(kafka.clone(), Prefix::default(), kind.name());
             spawn(kind, &Settings::new(settings)).unwrap()
         })
         .collect();
@@ -131,7 +139,8 @@ fn run(kafka: &ClientSettings, check_topics: bool) {
     assert!(server.wait_ready(Duration::from_secs(30)), "{:?}", server.directory().shards());
     // A restored shard remembers.
     runtime.block_on(async {
-        let answer = reqwest::get(format!("http://{}/v1/transactions/order-2", server.address())).await.unwrap();
+        let answer =
+            reqwest::get(format!("http://{}/v1/transactions/order-2", server.address())).await.unwrap();
         assert!(answer.text().await.unwrap().contains("compensated"));
     });
     server.stop();

@@ -205,6 +205,7 @@ fn verb(mut e: Envelope<'_>, wish: Wish) -> Result<Verb<'_>, ReadCause> {
     Ok(Verb { subject: parsed("subject", e.subject.take())?, wish, authority: authority(&mut e)? })
 }
 
+#[derive(Clone, Copy)]
 enum ShardKind {
     Skip,
     Level,

@@ -89,7 +89,7 @@ fn warm_up(
     let mut missing: Vec<i32> = (0..partitions).collect();
     let mut number = 0;
     while let Some(partition) = missing.first().copied() {
-        if begun.elapsed() > Duration::from_secs(60) {
+        if begun.elapsed() > Duration::from_mins(1) {
             return Err(format!("shard {partition} did not commit an order within 60 s").into());
         }
         let id: TransactionId = format!("warm-{number}").parse()?;
@@ -139,8 +139,12 @@ fn drive(
                     std::thread::sleep(Duration::from_micros(100));
                 }
                 flying.fetch_add(1, Ordering::AcqRel);
-                let id: TransactionId = format!("order-{number}").parse().map_err(|error| format!("{error}"))?;
-                begun_at.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_string(), Instant::now());
+                let id: TransactionId =
+                    format!("order-{number}").parse().map_err(|error| format!("{error}"))?;
+                begun_at
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(id.to_string(), Instant::now());
                 start(&producer, &prefix, partitions, &id).map_err(|error| error.to_string())?;
             }
             Ok(())
@@ -152,7 +156,9 @@ fn drive(
     let mut heard = Instant::now();
     while ended < count {
         if heard.elapsed() > STALLED {
-            return Err(format!("{ended} of {count} orders ended, and nothing for {} s", STALLED.as_secs()).into());
+            return Err(
+                format!("{ended} of {count} orders ended, and nothing for {} s", STALLED.as_secs()).into()
+            );
         }
         let Some(message) = outcomes.poll(Duration::from_millis(200)) else { continue };
         let message = message?;
@@ -193,7 +199,8 @@ fn start(
     let time = Time::from_epoch_ms(i64::try_from(
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis(),
     )?);
-    let value = Start { subject: id.clone(), time, definition, traceparent: None, data: data.as_ref() }.to_json("/bench");
+    let value = Start { subject: id.clone(), time, definition, traceparent: None, data: data.as_ref() }
+        .to_json("/bench");
     let topic = Topic::Inbox.name(prefix);
     let mut record =
         BaseRecord::to(&topic).partition(home(id, partitions).0).key(id.as_str()).payload(value.as_slice());
@@ -233,7 +240,9 @@ impl Costs {
             [Topic::Inbox, Topic::Outcomes, Topic::State, Topic::Journal, Topic::DeadLetters]
                 .map(|topic| (topic.suffix().to_owned(), topic.name(prefix)))
                 .into();
-        topics.extend(participant_names().iter().map(|name| ("commands".to_owned(), command_topic(prefix, name))));
+        topics.extend(
+            participant_names().iter().map(|name| ("commands".to_owned(), command_topic(prefix, name))),
+        );
         assert_eq!(topics.len(), 5 + PARTICIPANTS.len());
         for (label, topic) in topics {
             let count = if label == "dead-letters" { 1 } else { partitions };
@@ -255,7 +264,8 @@ impl Costs {
 fn processor_s(process: u32) -> Result<f64, Box<dyn Error>> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let field = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or_default();
+    let field =
+        |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or_default();
     Ok((field(11) + field(12)) / 100.0)
 }
 

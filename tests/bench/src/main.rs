@@ -51,13 +51,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
-    let (own, bootstrap) = match &arguments.kafka {
-        Some(bootstrap) => (None, bootstrap.clone()),
-        None => {
-            let kafka = LocalKafka::start(ClusterSize::One)?;
-            let bootstrap = kafka.bootstrap().to_owned();
-            (Some(kafka), bootstrap)
-        }
+    let (own, bootstrap) = if let Some(bootstrap) = &arguments.kafka {
+        (None, bootstrap.clone())
+    } else {
+        let kafka = LocalKafka::start(ClusterSize::One)?;
+        let bootstrap = kafka.bootstrap().to_owned();
+        (Some(kafka), bootstrap)
     };
     let prefix = match arguments.prefix.clone() {
         Some(prefix) => prefix,
@@ -68,12 +67,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(Role::Server) => roles::server(kafka, prefix)?,
         Some(Role::Participants) => roles::participants(&kafka, &prefix)?,
         None => {
-            let layout =
-                Layout { prefix: prefix.clone(), partitions: arguments.partitions, replication: NonZeroU16::MIN };
+            let layout = Layout {
+                prefix: prefix.clone(),
+                partitions: arguments.partitions,
+                replication: NonZeroU16::MIN,
+            };
             apply(&kafka, &layout)?;
             ensure_command_topics(&kafka, &layout, &roles::participant_names())?;
             let broker = own.as_ref().and_then(|own| own.broker_pid(0));
-            driver::run(&kafka, &prefix, i32::from(arguments.partitions.get()), arguments.in_flight, arguments.count, broker)?;
+            driver::run(
+                &kafka,
+                &prefix,
+                i32::from(arguments.partitions.get()),
+                arguments.in_flight,
+                arguments.count,
+                broker,
+            )?;
         }
     }
     Ok(())

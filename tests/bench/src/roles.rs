@@ -38,7 +38,13 @@ pub(crate) fn server(kafka: ClientSettings, prefix: Prefix) -> Result<(), Box<dy
 pub(crate) fn participants(kafka: &ClientSettings, prefix: &Prefix) -> Result<(), Box<dyn Error>> {
     let handles = participant_names()
         .into_iter()
-        .map(|name| Runtime::spawn(Yes, MemoryStore::new(Table::default()), &Settings::new(kafka.clone(), prefix.clone(), name)))
+        .map(|name| {
+            Runtime::spawn(
+                Yes,
+                MemoryStore::new(Table::default()),
+                &Settings::new(kafka.clone(), prefix.clone(), name),
+            )
+        })
         .collect::<Result<Vec<_>, _>>()?;
     until_parent_is_gone();
     handles.iter().for_each(sagamore_participant::Handle::stop);
@@ -63,7 +69,12 @@ impl Participant for Yes {
         Ok(Effect::Done(Payload::Absent))
     }
 
-    fn compensate(&self, done: &mut Table<String, ()>, command: &Command<'_>, _: &Payload) -> Result<(), Fault> {
+    fn compensate(
+        &self,
+        done: &mut Table<String, ()>,
+        command: &Command<'_>,
+        _: &Payload,
+    ) -> Result<(), Fault> {
         done.remove(&command.address.subject.to_string());
         Ok(())
     }

@@ -26,7 +26,7 @@ fn command(attempt: u32) -> Output {
         data: PayloadRef::Absent,
     };
     let destination = Destination::Commands("a".parse().unwrap());
-    Output { destination, key: None, value: Some(command.to_json().into()), headers: Vec::new() }
+    Output { destination, key: None, value: Some(command.to_json()), headers: Vec::new() }
 }
 
 fn outcome() -> Output {

@@ -9,7 +9,7 @@ use sagamore_schemas::topics::{
 use serde::Serialize;
 
 use super::cluster::{Cluster, ConfigValue, TopicFacts};
-use super::instance::{InstanceError, read_instance};
+use super::instance::{Instance, InstanceError, read_instance};
 use super::{TopicsError, WantedTopic};
 use crate::client::ClientSettings;
 
@@ -42,17 +42,19 @@ pub fn check(settings: &ClientSettings, prefix: &Prefix) -> Result<Vec<Finding>,
     let present = cluster.topics()?;
     let mut findings = Vec::new();
 
-    let wanted = wanted_topics(prefix, &present);
+    let instance = read_instance(settings, prefix);
+    let shards = Shards::of(prefix, &present, instance.as_ref().ok());
+    let wanted = wanted_topics(prefix, &present, shards.count);
     let names: Vec<&str> =
         wanted.iter().map(|topic| topic.name.as_str()).filter(|name| present.contains_key(*name)).collect();
     let configs = cluster.topic_configs(&names)?;
     for topic in &wanted {
         match present.get(&topic.name) {
             None => findings.push(missing(&topic.name)),
-            Some(facts) => findings.extend(topic_findings(topic, *facts, configs.get(&topic.name))),
+            Some(facts) => findings.extend(topic_findings(topic, *facts, configs.get(&topic.name), shards)),
         }
     }
-    findings.extend(instance_finding(settings, prefix)?);
+    findings.extend(instance_finding(instance)?);
     for id in cluster.brokers()? {
         findings.extend(broker_findings(id, &cluster.broker_config(id)?, &present));
     }
@@ -61,13 +63,39 @@ pub fn check(settings: &ClientSettings, prefix: &Prefix) -> Result<Vec<Finding>,
     Ok(findings)
 }
 
-/// The inbox says how many shards there are; the others must agree with it.
-fn wanted_topics(prefix: &Prefix, present: &BTreeMap<String, TopicFacts>) -> Vec<WantedTopic> {
-    let shards = present
-        .get(&Topic::Inbox.name(prefix))
-        .and_then(|facts| u16::try_from(facts.partitions).ok())
-        .and_then(NonZeroU16::new)
-        .unwrap_or(NonZeroU16::MIN);
+/// How many shards there are, and who says so.
+#[derive(Clone, Copy)]
+struct Shards {
+    count: NonZeroU16,
+    told_by: &'static str,
+    remedy: &'static str,
+}
+
+impl Shards {
+    /// The instance in the state says it for ever. Before there is one the inbox does, and the others go with it.
+    fn of(prefix: &Prefix, present: &BTreeMap<String, TopicFacts>, instance: Option<&Instance>) -> Self {
+        if let Some(instance) = instance {
+            return Self {
+                count: instance.partitions,
+                told_by: "as the instance was written for",
+                remedy: "a count can never be changed: restore the topic as it was, or apply under another --prefix",
+            };
+        }
+        let inbox = present.get(&Topic::Inbox.name(prefix));
+        let count = inbox.and_then(|facts| u16::try_from(facts.partitions).ok()).and_then(NonZeroU16::new);
+        Self {
+            count: count.unwrap_or(NonZeroU16::MIN),
+            told_by: "to go with the inbox",
+            remedy: "counts cannot be changed: apply under another --prefix, or delete the topic if it is new and empty",
+        }
+    }
+}
+
+fn wanted_topics(
+    prefix: &Prefix,
+    present: &BTreeMap<String, TopicFacts>,
+    shards: NonZeroU16,
+) -> Vec<WantedTopic> {
     let layout = super::Layout { prefix: prefix.clone(), partitions: shards, replication: NonZeroU16::MIN };
     let mut wanted = super::own_topics(&layout);
     let commands = format!("{prefix}.commands.");
@@ -96,6 +124,7 @@ fn topic_findings(
     topic: &WantedTopic,
     facts: TopicFacts,
     config: Option<&BTreeMap<String, ConfigValue>>,
+    shards: Shards,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     if topic.partitions_are_fixed && facts.partitions != usize::from(topic.partitions.get()) {
@@ -103,10 +132,10 @@ fn topic_findings(
             topic: topic.name.clone(),
             setting: "partitions".to_owned(),
             value: facts.partitions.to_string(),
-            wanted: format!("{}, to go with the inbox", topic.partitions),
-            reason: "partition k of inbox, state and journal are one shard; definitions have one order".to_owned(),
-            remedy: "counts cannot be changed: apply under another --prefix, or delete the topic if it is new and empty"
+            wanted: format!("{}, {}", topic.partitions, shards.told_by),
+            reason: "partition k of inbox, state and journal are one shard; definitions have one order"
                 .to_owned(),
+            remedy: shards.remedy.to_owned(),
             severity: Severity::BreaksAPromise,
         });
     }
@@ -152,8 +181,8 @@ fn replication_finding(topic: &str, replication: NonZeroU16) -> Option<Finding> 
     })
 }
 
-fn instance_finding(settings: &ClientSettings, prefix: &Prefix) -> Result<Option<Finding>, TopicsError> {
-    let (topic, value, remedy) = match read_instance(settings, prefix) {
+fn instance_finding(instance: Result<Instance, InstanceError>) -> Result<Option<Finding>, TopicsError> {
+    let (topic, value, remedy) = match instance {
         // A missing topic is a finding of its own.
         Ok(_) | Err(InstanceError::NoTopic { .. }) => return Ok(None),
         Err(InstanceError::Missing { topic, partitions }) => {
@@ -264,7 +293,8 @@ mod tests {
         for (key, value) in different {
             config.insert((*key).to_owned(), ConfigValue { value: Some((*value).to_owned()), is_own: true });
         }
-        topic_findings(&wanted, facts, Some(&config))
+        let shards = Shards::of(&Prefix::default(), &BTreeMap::new(), None);
+        topic_findings(&wanted, facts, Some(&config), shards)
             .into_iter()
             .map(|finding| format!("{} = {} ({:?})", finding.setting, finding.value, finding.severity))
             .collect()

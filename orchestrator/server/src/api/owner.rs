@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::groups::GroupInfo;
 
 use sagamore_kafka::client::Isolation;
 
@@ -24,11 +25,14 @@ pub(super) const FORWARDED: &str = "x-sagamore-forwarded";
 const FRESH: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// When it was told, and the API of each owner by partition.
+type Known = (Instant, BTreeMap<i32, String>);
+
 /// The owners of all shards, as the coordinator last told them.
 pub(super) struct Owners {
     consumer: Arc<BaseConsumer>,
     group: String,
-    known: Arc<Mutex<Option<(Instant, BTreeMap<i32, String>)>>>,
+    known: Arc<Mutex<Option<Known>>>,
     http: reqwest::Client,
 }
 
@@ -103,7 +107,8 @@ impl Owners {
 fn ask(consumer: &BaseConsumer, group: &str) -> Result<BTreeMap<i32, String>, KafkaError> {
     let list = consumer.fetch_group_list(Some(group), PATIENCE)?;
     let mut owners = BTreeMap::new();
-    for member in list.groups().iter().filter(|found| found.name() == group).flat_map(|found| found.members()) {
+    let group = list.groups().iter().find(|found| found.name() == group);
+    for member in group.map(GroupInfo::members).unwrap_or_default() {
         let Some(address) = member.client_id().strip_prefix(CLIENT_ID_PREFIX) else { continue };
         let partitions = member.assignment().and_then(assigned).unwrap_or_default();
         owners.extend(partitions.into_iter().map(|partition| (partition, address.to_owned())));

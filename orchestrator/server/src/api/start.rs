@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Query as UrlQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
@@ -15,9 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use sagamore_decider::output::Notice;
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Span, Time, TransactionId};
-use sagamore_schemas::wire::{
-    Occasion, Outcome, OutcomeKind, Payload, PayloadRef, Start, read_outcome,
-};
+use sagamore_schemas::wire::{Occasion, Outcome, OutcomeKind, Payload, PayloadRef, Start, read_outcome};
 
 use super::Api;
 use super::owner::FORWARDED;
@@ -28,7 +27,7 @@ use crate::waiters::{Told, Waiter};
 /// How long a start may take to be applied before the caller is told that it is not known.
 const APPLY_MAX: Duration = Duration::from_secs(10);
 /// Longest wait of one request: proxies cut longer ones, and the caller can ask again.
-const WAIT_MAX: Duration = Duration::from_secs(300);
+const WAIT_MAX: Duration = Duration::from_mins(5);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,20 +50,21 @@ pub(super) struct Wait {
 
 pub(super) async fn start(
     State(api): State<Api>,
-    UrlQuery(query): UrlQuery<Wait>,
+    query: Result<UrlQuery<Wait>, QueryRejection>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    match begin(&api, &query, &headers, &body).await {
-        Ok(response) => response,
-        Err(problem) => problem.into_response(),
-    }
+    let answer = async {
+        let UrlQuery(query) = query?;
+        begin(&api, &query, &headers, &body?).await
+    };
+    answer.await.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn begin(api: &Api, query: &Wait, headers: &HeaderMap, body: &Bytes) -> Result<Response, Problem> {
     let begun = Instant::now();
-    let request: Request =
-        serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the request: {error}")))?;
+    let request: Request = serde_json::from_slice(body)
+        .map_err(|error| Problem::bad_request(format!("the request: {error}")))?;
     let bad = |error: sagamore_schemas::ids::IdError| Problem::bad_request(error.to_string());
     let id: TransactionId = request.id.parse().map_err(bad)?;
     let definition = request.definition.parse().map_err(bad)?;
@@ -94,9 +94,11 @@ async fn begin(api: &Api, query: &Wait, headers: &HeaderMap, body: &Bytes) -> Re
             .with("id", id.as_str())
             .with("time", time.to_string())
     };
-    let offset = api.append(partition, id.as_str(), &start.to_json("/sagamore/api")).await.map_err(unknown)?;
+    let offset =
+        api.append(partition, id.as_str(), &start.to_json("/sagamore/api")).await.map_err(unknown)?;
     let mut told_before = None;
-    let applied = until_applied(&mut waiter, offset, begun + APPLY_MAX, &mut told_before).await.map_err(unknown)?;
+    let applied =
+        until_applied(&mut waiter, offset, begun + APPLY_MAX, &mut told_before).await.map_err(unknown)?;
     match applied {
         Notice::Refused { reason } => return Err(Problem::refused(&reason).with("id", id.as_str())),
         Notice::None | Notice::Accepted | Notice::VerbTaken | Notice::VerbRefused { .. } => {}
@@ -186,8 +188,10 @@ async fn until_outcome(waiter: &mut Waiter, deadline: Instant) -> Option<Value> 
 
 /// A transaction's outcome as the API tells it; the refusal of a start is told otherwise.
 fn outcome_json(record: &[u8]) -> Option<Value> {
-    let Outcome { subject, outcome, occasion, definition, reason, data, .. } = read_outcome(Some(record)).ok()?;
-    let (Occasion::Transaction { birth, revision }, false) = (occasion, outcome == OutcomeKind::Refused) else {
+    let Outcome { subject, outcome, occasion, definition, reason, data, .. } =
+        read_outcome(Some(record)).ok()?;
+    let (Occasion::Transaction { birth, revision }, false) = (occasion, outcome == OutcomeKind::Refused)
+    else {
         return None;
     };
     let mut body = json!({

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query as UrlQuery, State};
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Json, Response};
@@ -13,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use sagamore_decider::output::Notice;
-use sagamore_decider::view::TransactionView;
+use sagamore_decider::view::{STATUSES, TransactionView};
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::TransactionId;
 use sagamore_schemas::wire::{Authority, Verb, Wish};
@@ -51,12 +52,15 @@ pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>, headers:
         let id = parsed(&id)?;
         let partition = home(&id, api.0.installation.partitions).0;
         let path = format!("/v1/transactions/{id}");
-        if let Some(response) = elsewhere(&api, partition, &headers, Method::GET, &path, Bytes::new()).await? {
+        if let Some(response) = elsewhere(&api, partition, &headers, Method::GET, &path, Bytes::new()).await?
+        {
             return Ok(response);
         }
         match view(&api, partition, id.clone()).await? {
             Some(view) => Ok(Json(view).into_response()),
-            None => Err(Problem::not_found(format!("{id} is not known: it was never accepted, or has been forgotten"))),
+            None => Err(Problem::not_found(format!(
+                "{id} is not known: it was never accepted, or has been forgotten"
+            ))),
         }
     })
     .await
@@ -64,10 +68,15 @@ pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>, headers:
 
 pub(super) async fn list(
     State(api): State<Api>,
-    UrlQuery(query): UrlQuery<ListQuery>,
+    query: Result<UrlQuery<ListQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
     answer(async {
+        let UrlQuery(query) = query?;
+        if let Some(status) = query.status.as_deref().filter(|status| !STATUSES.contains(status)) {
+            let detail = format!("no open transaction is ever {status:?}: one of {}", STATUSES.join(", "));
+            return Err(Problem::bad_request(detail));
+        }
         let most = query.limit.unwrap_or(100).min(LIST_MAX);
         let mut all: Vec<Value> = Vec::new();
         for lane in &api.0.lanes {
@@ -94,8 +103,11 @@ async fn of_others(api: &Api, status: Option<&str>, most: usize) -> Result<Vec<V
         return Ok(Vec::new());
     }
     let owners = api.0.owners.all().await.map_err(Problem::unavailable)?;
-    let mut others: Vec<String> =
-        owners.into_iter().filter(|(partition, _)| !here.contains_key(partition)).map(|(_, owner)| owner).collect();
+    let mut others: Vec<String> = owners
+        .into_iter()
+        .filter(|(partition, _)| !here.contains_key(partition))
+        .map(|(_, owner)| owner)
+        .collect();
     others.sort();
     others.dedup();
     let mut all = Vec::new();
@@ -104,7 +116,10 @@ async fn of_others(api: &Api, status: Option<&str>, most: usize) -> Result<Vec<V
         let path = format!("/v1/transactions?limit={most}{status}");
         let response = api.0.owners.forward(&owner, Method::GET, &path, Bytes::new(), ANSWER_MAX).await;
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
-        match serde_json::from_slice::<Value>(&body).ok().and_then(|body| body["transactions"].as_array().cloned()) {
+        match serde_json::from_slice::<Value>(&body)
+            .ok()
+            .and_then(|body| body["transactions"].as_array().cloned())
+        {
             Some(transactions) => all.extend(transactions),
             None => return Err(Problem::unavailable(format!("the owner at {owner} does not answer"))),
         }
@@ -116,17 +131,18 @@ pub(super) async fn verb(
     State(api): State<Api>,
     Path((id, verb)): Path<(String, String)>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
     answer(async {
+        let body = body?;
         let id = parsed(&id)?;
         let wish = match verb.as_str() {
             "cancel" => Wish::Cancel,
             "retry" => Wish::Retry,
             other => return Err(Problem::not_found(format!("there is no verb {other:?}: cancel or retry"))),
         };
-        let request: VerbRequest =
-            serde_json::from_slice(&body).map_err(|error| Problem::bad_request(format!("the request: {error}")))?;
+        let request: VerbRequest = serde_json::from_slice(&body)
+            .map_err(|error| Problem::bad_request(format!("the request: {error}")))?;
         let partition = home(&id, api.0.installation.partitions).0;
         let path = format!("/v1/transactions/{id}/{verb}");
         if let Some(response) = elsewhere(&api, partition, &headers, Method::POST, &path, body).await? {
@@ -179,7 +195,9 @@ async fn take(
             }
             Ok(Some(Told::Applied { .. } | Told::Outcome(_))) => {}
             Ok(Some(Told::Lost) | None) | Err(_) => {
-                return Err(Problem::unavailable("it is in the log, but what became of it is not known here"));
+                return Err(Problem::unavailable(
+                    "it is in the log, but what became of it is not known here",
+                ));
             }
         }
     }

@@ -25,13 +25,13 @@ pub(super) fn check_inbox(
 ) -> Result<i64, Failure> {
     let inbox = installation.topic(Topic::Inbox);
     let first = restored.applied.as_ref().map_or(0, |applied| applied.offset);
-    let consumer = reader_at(installation, &inbox, partition, Offset::Offset(first), Isolation::ReadUncommitted)?;
+    let consumer =
+        reader_at(installation, &inbox, partition, Offset::Offset(first), Isolation::ReadUncommitted)?;
     let (low, high) = consumer
         .fetch_watermarks(&inbox, partition, SILENCE_MAX)
         .map_err(|error| Failure::Indefinite(format!("ends of {inbox}/{partition}: {error}")))?;
-    let truncated = |reason: String| {
-        Err(Failure::Halt(Halt { code: Code::InboxTruncated, reason, offset: Some(first) }))
-    };
+    let truncated =
+        |reason: String| Err(Failure::Halt(Halt { code: Code::InboxTruncated, reason, offset: Some(first) }));
     match &restored.applied {
         None if low > 0 => {
             truncated(format!("there is no checkpoint, and {inbox}/{partition} begins at {low} instead of 0"))
@@ -42,20 +42,15 @@ pub(super) fn check_inbox(
             applied.offset,
             high - 1
         )),
-        Some(applied) => match same_record(&consumer, applied)? {
-            true => Ok(high),
-            false => truncated(format!(
-                "{inbox}/{partition} holds another record at {} than the one that was applied",
-                applied.offset
-            )),
-        },
+        Some(applied) if same_record(&consumer, applied)? => Ok(high),
+        Some(applied) => truncated(format!(
+            "{inbox}/{partition} holds another record at {} than the one that was applied",
+            applied.offset
+        )),
     }
 }
 
-fn same_record(
-    consumer: &rdkafka::consumer::BaseConsumer,
-    applied: &AppliedRecord,
-) -> Result<bool, Failure> {
+fn same_record(consumer: &rdkafka::consumer::BaseConsumer, applied: &AppliedRecord) -> Result<bool, Failure> {
     let begun = Instant::now();
     while begun.elapsed() < SILENCE_MAX {
         match consumer.poll(Duration::from_millis(100)) {

@@ -1,6 +1,7 @@
 //! A shard that halted on a panic looks ahead in its inbox for the operator's decision to skip that record.
 
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rdkafka::message::Message;
@@ -39,21 +40,26 @@ impl Skip {
     }
 }
 
-/// Reads on from the record at `offset` until its `skip` is found, or the lane is gone.
-pub(super) fn look_ahead(installation: &Installation, tenure: Tenure, offset: i64, events: &Sender<(Tenure, Event)>) {
+/// The look-ahead goes on while this is there.
+#[derive(Debug, Default)]
+pub struct Looking(pub(super) Arc<()>);
+
+/// Reads on from the record at `offset` until its `skip` is found, or nobody wants to know.
+pub(super) fn look_ahead(
+    installation: &Installation,
+    tenure: Tenure,
+    offset: i64,
+    events: &Sender<(Tenure, Event)>,
+    wanted: &Weak<()>,
+) {
     let inbox = installation.topic(Topic::Inbox);
     let from = Offset::Offset(offset + 1);
     let consumer = match reader_at(installation, &inbox, tenure.partition, from, Isolation::ReadUncommitted) {
         Ok(consumer) => consumer,
         Err(failure) => return drop(events.send((tenure, Event::Failed(failure)))),
     };
-    loop {
-        let Some(Ok(message)) = consumer.poll(Duration::from_millis(500)) else {
-            if events.send((tenure, Event::Looking)).is_err() {
-                return;
-            }
-            continue;
-        };
+    while wanted.strong_count() > 0 {
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(500)) else { continue };
         if let Ok(Input::Shard(ShardVerb { wish: ShardWish::Skip { offset: target }, authority })) =
             read_input(message.payload())
             && target == offset

@@ -23,7 +23,8 @@ use crate::config::Installation;
 use crate::halt::Halt;
 
 pub(crate) use inbox_check::timestamp_ms;
-pub use lookahead::Skip;
+pub use lookahead::{Looking, Skip};
+pub(crate) use takeover::check_secret;
 
 /// What the thread says.
 #[derive(Debug)]
@@ -46,8 +47,6 @@ pub enum Event {
     },
     /// An operator has decided to pass over the record on which `apply` panicked.
     Skip(Skip),
-    /// No such decision yet.
-    Looking,
     /// It is over.
     Failed(Failure),
 }
@@ -92,17 +91,19 @@ impl Checkpointer {
         Ok(Self { jobs })
     }
 
-    /// Looks ahead in the inbox for the decision to skip the record at `offset`.
+    /// Looks ahead in the inbox for the decision to skip the record at `offset`, until what is returned is dropped.
     pub fn look_ahead(
         installation: Arc<Installation>,
         tenure: Tenure,
         offset: i64,
         events: Sender<(Tenure, Event)>,
-    ) -> std::io::Result<()> {
+    ) -> std::io::Result<Looking> {
+        let looking = Looking::default();
+        let wanted = Arc::downgrade(&looking.0);
         std::thread::Builder::new()
             .name(format!("look-ahead-{}", tenure.partition))
-            .spawn(move || lookahead::look_ahead(&installation, tenure, offset, &events))?;
-        Ok(())
+            .spawn(move || lookahead::look_ahead(&installation, tenure, offset, &events, &wanted))?;
+        Ok(looking)
     }
 
     /// Hands over a checkpoint; the answer comes as an event.

@@ -82,8 +82,8 @@ impl CheckpointProducer {
 
     /// Writes the barrier up to which the state is to be read.
     pub(super) fn write_barrier(&self, barrier: &BarrierRecord) -> Result<(), Failure> {
-        let value = serde_json::to_vec(barrier)
-            .map_err(|error| Failure::Indefinite(format!("barrier: {error}")))?;
+        let value =
+            serde_json::to_vec(barrier).map_err(|error| Failure::Indefinite(format!("barrier: {error}")))?;
         self.transaction(|| {
             self.send(BaseRecord::to(&self.state).key(BARRIER_KEY).payload(value.as_slice()))?;
             self.send(BaseRecord::to(&self.journal).key(BARRIER_KEY).payload(value.as_slice()))
@@ -114,7 +114,8 @@ impl CheckpointProducer {
         loop {
             match self.producer.commit_transaction(COMMIT_MAX) {
                 Ok(()) => break,
-                Err(KafkaError::Transaction(error)) if error.is_retriable() && begun.elapsed() < COMMIT_MAX => {}
+                Err(KafkaError::Transaction(error))
+                    if error.is_retriable() && begun.elapsed() < COMMIT_MAX => {}
                 Err(error) => return Err(failure("commit_transaction", &error)),
             }
         }

@@ -7,8 +7,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use sagamore_decider::identity::Identity;
+use sagamore_decider::identity::{Identity, ReplySecret};
 use sagamore_decider::restore::{RestoreError, Restored, StateReader};
+use sagamore_decider::settings::Settings;
 use sagamore_kafka::client::Isolation;
 use sagamore_schemas::ids::Partition;
 use sagamore_schemas::log::{AS_OF, BARRIER_KEY, BarrierRecord};
@@ -40,8 +41,9 @@ pub(super) fn take_over(
         inbox: installation.topic(Topic::Inbox),
         secret: installation.config.reply_secret.clone(),
     };
-    let restored = state.finish(identity).map_err(halted)?;
-    check_secret(installation, &restored)?;
+    let restored = state.finish(identity).map_err(|error| halted(&error))?;
+    let secret = installation.config.reply_secret.as_ref();
+    check_secret(restored.shard.settings(), secret).map_err(Failure::Halt)?;
     let inbox_end = check_inbox(installation, partition, &restored)?;
     Ok((producer, restored, inbox_end))
 }
@@ -79,7 +81,7 @@ fn read_state(installation: &Installation, partition: i32, token: Uuid) -> Resul
             .headers()
             .and_then(|headers| headers.iter().find(|header| header.key == AS_OF))
             .and_then(|header| header.value);
-        reader.read(key, as_of, message.payload()).map_err(halted)?;
+        reader.read(key, as_of, message.payload()).map_err(|error| halted(&error))?;
     }
     Err(Failure::Indefinite("the state topic does not show our own barrier".to_owned()))
 }
@@ -112,20 +114,19 @@ pub(super) fn fail_if_final(error: &KafkaError) -> Result<(), Failure> {
     }
 }
 
-fn check_secret(installation: &Installation, restored: &Restored) -> Result<(), Failure> {
-    let wanted = restored.shard.settings().reply_token;
-    let ours = installation.config.reply_secret.as_ref().map(sagamore_decider::identity::ReplySecret::fingerprint);
-    if wanted.is_some() && wanted != ours {
-        return Err(Failure::Halt(Halt {
+/// The secret must be the one that the settings name: other tokens would be other outputs.
+pub(crate) fn check_secret(settings: &Settings, ours: Option<&ReplySecret>) -> Result<(), Halt> {
+    if settings.reply_token.is_some() && settings.reply_token != ours.map(ReplySecret::fingerprint) {
+        return Err(Halt {
             code: Code::WrongSecret,
             reason: "the settings name another reply-token secret than this server has".to_owned(),
             offset: None,
-        }));
+        });
     }
     Ok(())
 }
 
-fn halted(error: RestoreError) -> Failure {
+fn halted(error: &RestoreError) -> Failure {
     let code = match error {
         RestoreError::Damaged { .. } | RestoreError::Incomplete { .. } | RestoreError::Foreign { .. } => {
             Code::StateIncomplete

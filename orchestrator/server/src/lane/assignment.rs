@@ -8,7 +8,7 @@ use rdkafka::bindings::rd_kafka_resp_err_t as RDKafkaRespErr;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
 
 /// A change of what this member is responsible for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,18 +43,20 @@ impl ClientContext for Membership {
 }
 
 impl ConsumerContext for Membership {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
-        let numbers: Vec<i32> = partitions.elements().iter().map(|element| element.partition()).collect();
-        let done = match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                self.push(Change::Given(numbers));
-                consumer.incremental_assign(&TopicPartitionList::new())
-            }
-            _ => {
-                let fetched = consumer.assignment().map(|assignment| fetched_of(&assignment, partitions));
-                self.push(Change::Taken(numbers));
-                fetched.and_then(|fetched| consumer.incremental_unassign(&fetched))
-            }
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        code: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let numbers: Vec<i32> = partitions.elements().iter().map(TopicPartitionListElem::partition).collect();
+        let done = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.push(Change::Given(numbers));
+            consumer.incremental_assign(&TopicPartitionList::new())
+        } else {
+            let fetched = consumer.assignment().map(|assignment| fetched_of(&assignment, partitions));
+            self.push(Change::Taken(numbers));
+            fetched.and_then(|fetched| consumer.incremental_unassign(&fetched))
         };
         if let Err(error) = done {
             tracing::warn!(%error, "a rebalance was not taken");

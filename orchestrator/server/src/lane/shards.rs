@@ -22,7 +22,7 @@ use super::assignment::{Change, Membership};
 use super::outputs::{OutputProducer, Refusal};
 use super::slot::{Running, ShardState, ShardStatus, Slot, Stage};
 use super::{Ending, LaneError, Query, Surroundings};
-use crate::checkpointer::{Checkpointer, Event, Failure, Tenure, timestamp_ms};
+use crate::checkpointer::{Checkpointer, Event, Failure, Tenure, check_secret, timestamp_ms};
 use crate::clock::now;
 use crate::halt::{Code, Halt};
 use crate::metrics;
@@ -72,8 +72,10 @@ impl Shards {
         let installation = &surroundings.installation;
         let config = &installation.config;
         let group = config.prefix.orchestrator_group();
-        let consumer: BaseConsumer<Membership> =
-            config.kafka.inbox_consumer(&group, &installation.client_id).create_with_context(Membership::default())?;
+        let consumer: BaseConsumer<Membership> = config
+            .kafka
+            .inbox_consumer(&group, &installation.client_id)
+            .create_with_context(Membership::default())?;
         let inbox = installation.topic(Topic::Inbox);
         consumer.subscribe(&[&inbox])?;
         let producer = OutputProducer::new(installation)?;
@@ -100,7 +102,9 @@ impl Shards {
                 tracing::info!(lane = self.lane, shards = self.slots.len(), "stopping");
                 stopping = Some(Instant::now());
             }
-            queries.try_iter().for_each(|query| self.answer(query));
+            for query in queries.try_iter() {
+                self.answer(query);
+            }
             self.poll_inbox(stopping.is_some());
             for change in self.consumer.context().take_changes() {
                 self.on_change(change);
@@ -128,14 +132,14 @@ impl Shards {
     fn is_at_rest(&self) -> bool {
         self.slots.values().all(|slot| match &slot.stage {
             Stage::Running(running) => running.owner.is_at_rest(),
-            Stage::Restoring(_) | Stage::Resting { .. } | Stage::Halted(_) => true,
+            Stage::Restoring(_) | Stage::Resting { .. } | Stage::Halted(..) => true,
         })
     }
 
     fn poll_inbox(&mut self, stopping: bool) {
         let busy = self.slots.values().any(|slot| match &slot.stage {
             Stage::Running(running) => !running.owner.outbox().is_empty() || !running.owner.is_live(),
-            Stage::Restoring(_) | Stage::Resting { .. } | Stage::Halted(_) => false,
+            Stage::Restoring(_) | Stage::Resting { .. } | Stage::Halted(..) => false,
         });
         let mut patience = if busy || stopping { BUSY } else { IDLE };
         let mut broken: Vec<(i32, Halt)> = Vec::new();
@@ -166,8 +170,7 @@ impl Shards {
                 self.unfetch(partition);
                 continue;
             }
-            let waiters = &self.surroundings.waiters;
-            if let Err(halt) = apply(running, &message, time, skip, waiters) {
+            if let Err(halt) = apply(running, &message, time, skip, &self.surroundings) {
                 broken.push((partition, halt));
             }
         }
@@ -238,10 +241,14 @@ impl Shards {
                 self.rest(partition, None);
             }
             Event::Skip(skip) => {
-                tracing::warn!(shard = partition, offset = skip.offset, actor = skip.actor, "a record will be skipped");
+                tracing::warn!(
+                    shard = partition,
+                    offset = skip.offset,
+                    actor = skip.actor,
+                    "a record will be skipped"
+                );
                 self.take_over(partition, 0, Some(skip));
             }
-            Event::Looking => {}
         }
     }
 
@@ -251,7 +258,15 @@ impl Shards {
         let (open, owed) = (restored.shard.open_count(), restored.owed.len());
         let resting = Stage::Resting { until: Instant::now() };
         let Stage::Restoring(checkpointer) = std::mem::replace(&mut slot.stage, resting) else { return };
-        tracing::info!(shard = partition, from, inbox_end, open, owed, took_ms = took.as_millis(), "restored");
+        tracing::info!(
+            shard = partition,
+            from,
+            inbox_end,
+            open,
+            owed,
+            took_ms = took.as_millis(),
+            "restored"
+        );
         metrics::takeover(partition, took);
         let pace = self.surroundings.installation.config.pace;
         slot.stage = Stage::Running(Box::new(Running {
@@ -277,14 +292,19 @@ impl Shards {
         self.unfetch(partition);
         self.surroundings.waiters.lose(partition);
         let Some(slot) = self.slots.get_mut(&partition) else { return };
-        if let (Code::Panic, Some(offset)) = (halt.code, halt.offset) {
-            let installation = Arc::clone(&self.surroundings.installation);
-            let looking = Checkpointer::look_ahead(installation, slot.tenure, offset, self.events_in.clone());
-            if let Err(error) = looking {
-                tracing::error!(shard = partition, %error, "no thread to look ahead for a skip");
+        let looking = match (halt.code, halt.offset) {
+            (Code::Panic, Some(offset)) => {
+                let installation = Arc::clone(&self.surroundings.installation);
+                let events = self.events_in.clone();
+                Checkpointer::look_ahead(installation, slot.tenure, offset, events)
+                    .inspect_err(
+                        |error| tracing::error!(shard = partition, %error, "no thread to look ahead"),
+                    )
+                    .ok()
             }
-        }
-        slot.stage = Stage::Halted(halt);
+            _ => None,
+        };
+        slot.stage = Stage::Halted(halt, looking);
         self.tell_directory(partition);
     }
 
@@ -332,13 +352,19 @@ impl Shards {
             }
         }
         if let Some(reason) = self.producer.fatal_error() {
-            tracing::error!(lane = self.lane, reason, "the output producer is dead: all shards are taken over again");
+            tracing::error!(
+                lane = self.lane,
+                reason,
+                "the output producer is dead: all shards are taken over again"
+            );
             match OutputProducer::new(&self.surroundings.installation) {
                 Ok(producer) => self.producer = producer,
                 Err(error) => tracing::error!(lane = self.lane, %error, "no new output producer"),
             }
             let partitions: Vec<i32> = self.slots.keys().copied().collect();
-            partitions.into_iter().for_each(|partition| self.rest(partition, None));
+            for partition in partitions {
+                self.rest(partition, None);
+            }
         }
     }
 
@@ -346,6 +372,7 @@ impl Shards {
         let time = now();
         let mut due: Vec<i32> = Vec::new();
         let mut fetch: Vec<(i32, i64)> = Vec::new();
+        let mut hopeless: Vec<i32> = Vec::new();
         for (partition, slot) in &mut self.slots {
             match &mut slot.stage {
                 Stage::Running(running) => {
@@ -361,6 +388,10 @@ impl Shards {
                             Duty::Append { key, value } => self.producer.append(slot.tenure, &key, &value),
                         }
                     }
+                    if running.owner.is_hopeless(time) {
+                        hopeless.push(*partition);
+                        continue;
+                    }
                     if !running.fetched && running.owner.may_apply(time) {
                         running.fetched = true;
                         fetch.push((*partition, running.owner.shard().next_offset()));
@@ -375,8 +406,16 @@ impl Shards {
                     }
                 }
                 Stage::Resting { until } if *until <= Instant::now() && !stopping => due.push(*partition),
-                Stage::Resting { .. } | Stage::Restoring(_) | Stage::Halted(_) => {}
+                Stage::Resting { .. } | Stage::Restoring(_) | Stage::Halted(..) => {}
             }
+        }
+        for partition in hopeless {
+            tracing::error!(
+                shard = partition,
+                "no checkpoint for three leases: dropped, to be taken over again"
+            );
+            metrics::retaken(partition, "overdue");
+            self.rest(partition, None);
         }
         for partition in due {
             match self.slots.get_mut(&partition) {
@@ -404,9 +443,10 @@ impl Shards {
     }
 
     fn unfetch(&self, partition: i32) {
-        let fetched = self.consumer.assignment().is_ok_and(|assignment| {
-            assignment.find_partition(&self.inbox, partition).is_some()
-        });
+        let fetched = self
+            .consumer
+            .assignment()
+            .is_ok_and(|assignment| assignment.find_partition(&self.inbox, partition).is_some());
         if !fetched {
             return;
         }
@@ -482,13 +522,17 @@ impl Shards {
                     open: shard.open_count(),
                     finished: shard.finished_count(),
                     unacknowledged: owner.outbox().len(),
-                    checkpoint_age_ms: if owner.is_at_rest() { 0 } else { now().since(owner.last_written()).as_ms() },
+                    checkpoint_age_ms: if owner.is_at_rest() {
+                        0
+                    } else {
+                        now().since(owner.last_written()).as_ms()
+                    },
                 };
                 metrics::shard(partition, &status, std::mem::take(&mut running.inputs));
                 status
             }
             Stage::Restoring(_) | Stage::Resting { .. } => nothing(ShardState::Restoring),
-            Stage::Halted(halt) => nothing(ShardState::Halted(halt.clone())),
+            Stage::Halted(halt, _) => nothing(ShardState::Halted(halt.clone())),
         };
         self.surroundings.directory.put(partition, status);
     }
@@ -499,8 +543,10 @@ fn apply(
     message: &BorrowedMessage<'_>,
     time: Time,
     skip: Option<&crate::checkpointer::Skip>,
-    waiters: &crate::waiters::Waiters,
+    surroundings: &Surroundings,
 ) -> Result<(), Halt> {
+    let waiters = &surroundings.waiters;
+    let secret = surroundings.installation.config.reply_secret.as_ref();
     let offset = message.offset();
     let timestamp = Time::from_epoch_ms(timestamp_ms(message.timestamp()));
     if timestamp > time.after(CLOCK_AHEAD_MAX) {
@@ -521,7 +567,9 @@ fn apply(
     let owner = &mut running.owner;
     let told = |output: &Output| {
         metrics::output(&output.destination);
-        if let (Destination::Outcomes, Some(key), Some(value)) = (&output.destination, &output.key, &output.value) {
+        if let (Destination::Outcomes, Some(key), Some(value)) =
+            (&output.destination, &output.key, &output.value)
+        {
             waiters.tell(key, || Told::Outcome(Arc::from(&**value)));
         }
     };
@@ -533,8 +581,13 @@ fn apply(
     })?;
     running.inputs += 1;
     if owner.shard().level() > LEVEL_MAX {
-        let reason = format!("the level was raised to {}, this binary knows {LEVEL_MAX}", owner.shard().level());
+        let reason =
+            format!("the level was raised to {}, this binary knows {LEVEL_MAX}", owner.shard().level());
         return Err(Halt { code: Code::LevelUnknown, reason, offset: Some(offset) });
+    }
+    if notice == Notice::VerbTaken {
+        check_secret(owner.shard().settings(), secret)
+            .map_err(|halt| Halt { offset: Some(offset), ..halt })?;
     }
     if notice != Notice::None {
         metrics::notice(&notice);

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use sagamore_decider::owner::Owner;
 use serde::Serialize;
 
-use crate::checkpointer::{Checkpointer, Skip, Tenure};
+use crate::checkpointer::{Checkpointer, Looking, Skip, Tenure};
 use crate::halt::Halt;
 
 pub(super) struct Slot {
@@ -32,8 +32,14 @@ pub(super) struct Slot {
 pub(super) enum Stage {
     Restoring(Checkpointer),
     Running(Box<Running>),
-    Resting { until: Instant },
-    Halted(Halt),
+    Resting {
+        until: Instant,
+    },
+    /// While it stands on a panic, a thread looks ahead for `skip`; it ends with this.
+    Halted(
+        Halt,
+        #[expect(dead_code, reason = "dropped with the slot: that ends the look-ahead")] Option<Looking>,
+    ),
 }
 
 pub(super) struct Running {
