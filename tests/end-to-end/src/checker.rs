@@ -16,8 +16,10 @@ use serde_json::Value;
 use crate::load::Intents;
 
 const FINAL: [&str; 3] = ["committed", "compensated", "aborted"];
-/// Steps of the order saga, each with what it takes of an order.
-const STEPS: [(&str, fn(&Value) -> u64); 3] = [("reserve", units), ("charge", cents), ("ship", parcels)];
+/// What a step takes of an order.
+type Amount = fn(&Value) -> u64;
+/// Steps of the order saga.
+const STEPS: [(&str, Amount); 3] = [("reserve", units), ("charge", cents), ("ship", parcels)];
 
 /// Everything there is to judge by.
 #[derive(Debug, Clone, Default)]
@@ -144,7 +146,8 @@ fn check_answers(
                 .get(id.as_str())
                 .is_none_or(|outcome| ["outcome", "birth", "revision"].iter().any(|n| outcome[n] != told[n]));
             if differs {
-                violations.push(format!("{id} was told {told}, the topic says {:?}", decisions.get(id.as_str())));
+                violations
+                    .push(format!("{id} was told {told}, the topic says {:?}", decisions.get(id.as_str())));
             }
         }
     }
@@ -194,7 +197,9 @@ fn check_effects(
             violations.push(format!("{place} is of another life than {}", decision["birth"]));
         }
         match outcome {
-            "committed" if !marks.undone.is_empty() => violations.push(format!("{place} was undone: committed")),
+            "committed" if !marks.undone.is_empty() => {
+                violations.push(format!("{place} was undone: committed"));
+            }
             "compensated" if stands => violations.push(format!("{place} stands: compensated")),
             "aborted" => violations.push(format!("{place} was done: aborted")),
             _ => {}
@@ -208,7 +213,8 @@ fn check_effects(
             continue;
         };
         for (step, amount) in STEPS.into_iter().filter(|(step, _)| intent.steps.contains(step)) {
-            let done = marks.get(&(*subject, text(&decision["birth"]), step)).map(|marks| marks.applied.clone());
+            let done =
+                marks.get(&(*subject, text(&decision["birth"]), step)).map(|marks| marks.applied.clone());
             if done != Some(vec![amount(&intent.input)]) {
                 violations.push(format!("{subject} is committed, and {step} did {done:?}"));
             }

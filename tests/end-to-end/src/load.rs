@@ -54,13 +54,14 @@ pub type Intents = BTreeMap<String, Intent>;
 
 /// An order with three steps, the same for the same number.
 pub fn order(number: u64) -> Value {
-    let line = |nth: u64| json!({"product": 1 + (number * 7 + nth * 13) % 77, "quantity": 1 + (number + nth) % 30});
+    let line =
+        |nth: u64| json!({"product": 1 + (number * 7 + nth * 13) % 77, "quantity": 1 + (number + nth) % 30});
     json!({
         "order": number,
         "customer": format!("C{}", number % 89),
         "ship_country": COUNTRIES[usize::try_from(number % 5).unwrap_or(0)],
         "total_cents": 1_000 + number * 37 % 90_000,
-        "lines": (0..1 + number % 3).map(line).collect::<Vec<_>>(),
+        "lines": (0..=number % 3).map(line).collect::<Vec<_>>(),
     })
 }
 
@@ -160,7 +161,8 @@ async fn work(shared: Arc<Shared>) {
 async fn start_by_record(shared: &Shared, id: &str, input: &Value) {
     let start = start_record(id, shared.definition, input, &jiff::Timestamp::now().to_string());
     let inbox = shared.stage.topic("inbox");
-    let written = topics::write(&shared.producer, &inbox, None, Some(id.as_bytes()), Some(start.as_bytes())).await;
+    let written =
+        topics::write(&shared.producer, &inbox, None, Some(id.as_bytes()), Some(start.as_bytes())).await;
     shared.note(id, |intent| match written {
         Ok(_) => intent.accepted = true,
         Err(error) => intent.wrong.push(format!("the inbox takes no start: {error}")),

@@ -93,7 +93,8 @@ impl Process {
         let mut guard = command.spawn().expect("sh can be started");
         let lifeline = guard.stdin.take();
         let mut line = String::new();
-        let told = BufReader::new(guard.stdout.take().expect("standard output is piped")).read_line(&mut line);
+        let told =
+            BufReader::new(guard.stdout.take().expect("standard output is piped")).read_line(&mut line);
         told.expect("the guard can be read from");
         let pid = line.trim().parse().expect("the guard says a process id");
         Self { name: name.to_owned(), guard, lifeline, pid, folder: Arc::clone(folder) }

@@ -18,11 +18,11 @@ use crate::topics::{self, Reader};
 use crate::wait;
 
 /// How long a command of the command line may take.
-const COMMAND_MAX: Duration = Duration::from_secs(60);
+const COMMAND_MAX: Duration = Duration::from_mins(1);
 /// How long a server may take until it listens.
 const LISTENING_WITHIN: Duration = Duration::from_secs(20);
 /// How long the shards of a group may take to run: the session of a killed owner, and a takeover, on a busy machine.
-const RUNNING_WITHIN: Duration = Duration::from_secs(60);
+const RUNNING_WITHIN: Duration = Duration::from_mins(1);
 /// How long the last orders may take to end.
 const ENDED_WITHIN: Duration = Duration::from_secs(90);
 /// How long a server that answers may take to do so.
@@ -146,7 +146,8 @@ impl Stage {
     /// Starts an example participant; its effects are written to a file.
     pub fn participant(&self, example: &str, more: &[&str]) -> Process {
         let effects = self.effects_file(example).display().to_string();
-        let mut arguments = vec!["participant", example, "--kafka", &self.bootstrap, "--prefix", &self.prefix];
+        let mut arguments =
+            vec!["participant", example, "--kafka", &self.bootstrap, "--prefix", &self.prefix];
         arguments.extend(["--effects", &effects]);
         let products = self.folder().join("products.jsonl").display().to_string();
         if example == "inventory" {
@@ -201,7 +202,11 @@ impl Stage {
             intents: intents.clone(),
             outcomes: outcomes.records.iter().map(topics::Seen::json).collect(),
             effects: self.effects(),
-            dead_letters: self.dead_letters().iter().map(|record| record.header("__dlq.errors.message")).collect(),
+            dead_letters: self
+                .dead_letters()
+                .iter()
+                .map(|record| record.header("__dlq.errors.message"))
+                .collect(),
         };
         match checker::check(&evidence) {
             Ok(tally) => {
@@ -250,8 +255,11 @@ impl Stage {
     }
 
     fn server_arguments(&self, more: &[String]) -> Vec<OsString> {
-        let own = ["server", "--kafka", &self.bootstrap, "--prefix", &self.prefix, "--listen", "127.0.0.1:0"];
-        own.iter().map(OsString::from).chain(more.iter().map(OsString::from)).collect()
+        let mut arguments = vec!["server", "--kafka", &self.bootstrap, "--prefix", &self.prefix];
+        if !more.iter().any(|argument| argument == "--listen") {
+            arguments.extend(["--listen", "127.0.0.1:0"]);
+        }
+        arguments.iter().map(OsString::from).chain(more.iter().map(OsString::from)).collect()
     }
 }
 

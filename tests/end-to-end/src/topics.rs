@@ -7,6 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, Reso
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
@@ -64,7 +65,8 @@ impl Reader {
             .create()
             .expect("a consumer can be made");
         let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).expect("the broker answers");
-        let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|facts| facts.id()).collect();
+        let partitions: Vec<i32> =
+            metadata.topics()[0].partitions().iter().map(MetadataPartition::id).collect();
         let mut from = TopicPartitionList::new();
         for partition in &partitions {
             from.add_partition_offset(topic, *partition, Offset::Beginning).expect("an offset that is legal");
@@ -135,8 +137,8 @@ pub async fn write(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
 ) -> Result<(i32, i64), String> {
-    let mut record: FutureRecord<'_, [u8], [u8]> =
-        FutureRecord::to(topic).headers(OwnedHeaders::new().insert(Header { key: "sent-by", value: Some("a test") }));
+    let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic)
+        .headers(OwnedHeaders::new().insert(Header { key: "sent-by", value: Some("a test") }));
     record.partition = partition;
     record.key = key;
     record.payload = value;

@@ -21,21 +21,37 @@ fn any_client_can_take_part() {
     let _inventory = stage.participant("inventory", &[]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../participants/python/shipping.py");
     let script = script.display().to_string();
-    let shipping = stage.spawn_other("shipping-python", &python, &[&script, "--kafka", stage.bootstrap(), "--prefix", "python"]);
+    let shipping = stage.spawn_other(
+        "shipping-python",
+        &python,
+        &[&script, "--kafka", stage.bootstrap(), "--prefix", "python"],
+    );
 
     let url = format!("{}/v1/transactions?wait=30s", stage.some_address(0));
     let lines = json!([{"product": 1, "quantity": 3}]);
     for (id, country, outcome) in [("order-1", "France", "committed"), ("order-2", "Norway", "compensated")] {
         let body = json!({"id": id, "definition": "abroad", "input": {"order": 1, "ship_country": country, "lines": lines}});
         let answer = http::post(&url, &body, Duration::from_secs(40)).unwrap();
-        assert_eq!((answer.status, &answer.body["outcome"]), (200, &json!(outcome)), "{answer:?}\n{}", shipping.log());
+        assert_eq!(
+            (answer.status, &answer.body["outcome"]),
+            (200, &json!(outcome)),
+            "{answer:?}\n{}",
+            shipping.log()
+        );
         if outcome == "committed" {
             let tracking = answer.body["data"]["steps"]["ship"]["tracking"].as_str().unwrap_or_default();
             assert!(tracking.starts_with("trk-order-1-"), "its result is in the outcome: {answer:?}");
         } else {
-            assert!(answer.body["reason"].as_str().is_some_and(|reason| reason.contains("no-carrier: Norway")), "{answer:?}");
+            assert!(
+                answer.body["reason"].as_str().is_some_and(|reason| reason.contains("no-carrier: Norway")),
+                "{answer:?}"
+            );
         }
     }
     let effects: Vec<_> = stage.effects().iter().map(|effect| effect["effect"].clone()).collect();
-    assert_eq!(effects, ["applied", "applied", "undone"], "the reservation of the refused order is given back");
+    assert_eq!(
+        effects,
+        ["applied", "applied", "undone"],
+        "the reservation of the refused order is given back"
+    );
 }

@@ -38,7 +38,7 @@ fn bad_input_stops_nothing() {
 
     let after = Load::begin(&stage, "after", "order", AT_A_TIME, 60).finish();
     let mut outcomes = Reader::new(stage.bootstrap(), &stage.topic("outcomes"));
-    wait::until(Duration::from_secs(60), "the orders after all that end", || {
+    wait::until(Duration::from_mins(1), "the orders after all that end", || {
         outcomes.catch_up();
         let documents: Vec<Value> = outcomes.records.iter().map(Seen::json).collect();
         checker::not_ended(&after, &documents).is_empty()
@@ -53,9 +53,14 @@ fn instance(stage: &Stage) -> String {
 }
 
 fn strays(instance: &str) -> Vec<Stray> {
-    let text = |cause, document: Value| Stray { key: Some("k"), value: Some(document.to_string().into_bytes()), cause };
+    let text = |cause, document: Value| Stray {
+        key: Some("k"),
+        value: Some(document.to_string().into_bytes()),
+        cause,
+    };
     let event = |kind: &str, more: Value| {
-        let mut event = json!({"specversion": "1.0", "type": kind, "id": "x", "source": "/x", "subject": "order-1"});
+        let mut event =
+            json!({"specversion": "1.0", "type": kind, "id": "x", "source": "/x", "subject": "order-1"});
         event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         event
     };
@@ -65,9 +70,15 @@ fn strays(instance: &str) -> Vec<Stray> {
         event("sagamore.reply.v1", more)
     };
     let long = "x".repeat(129);
-    let start = |subject: &str| event("sagamore.start.v1", json!({"subject": subject, "definition": "order", "data": {}}));
+    let start = |subject: &str| {
+        event("sagamore.start.v1", json!({"subject": subject, "definition": "order", "data": {}}))
+    };
     vec![
-        Stray { key: None, value: Some(b"\xff\xfe\x00 no text at all".to_vec()), cause: "not a CloudEvents document" },
+        Stray {
+            key: None,
+            value: Some(b"\xff\xfe\x00 no text at all".to_vec()),
+            cause: "not a CloudEvents document",
+        },
         Stray { key: Some("nothing"), value: None, cause: "the record has no value" },
         Stray { key: Some("empty"), value: Some(Vec::new()), cause: "" },
         Stray { key: Some("large"), value: Some(vec![b'x'; MIB]), cause: "not a CloudEvents document" },
@@ -84,8 +95,11 @@ fn strays(instance: &str) -> Vec<Stray> {
         text("attribute birth", reply(instance, "-1--1")),
         text("attribute outcome", event("sagamore.reply.v1", json!({"outcome": "maybe"}))),
         text("the level is", event("sagamore.level.v1", json!({"level": 0, "actor": "a", "reason": "r"}))),
-        text("settings", event("sagamore.settings.v1", json!({"actor": "a", "reason": "r", "data": {"open_max": 0}}))),
-        text("definition", event("sagamore.definition.v1", json!({"definitionsoffset": 99, "data": {"name": "x"}}))),
+        text(
+            "setting open_max = 0",
+            event("sagamore.settings.v1", json!({"actor": "a", "reason": "r", "data": {"open_max": 0}})),
+        ),
+        text("", event("sagamore.definition.v1", json!({"definitionsoffset": 99, "data": {"name": "x"}}))),
     ]
 }
 
@@ -103,7 +117,8 @@ fn check_dead_letters(stage: &Stage, strays: &[Stray]) {
     assert_eq!(dead.records.len(), strays.len(), "and no others: {:?}", dead.records);
     for (stray, (partition, offset)) in strays.iter().zip(written) {
         let place = (partition.to_string(), offset.to_string());
-        let place_of = |record: &Seen| (record.header("__dlq.errors.partition"), record.header("__dlq.errors.offset"));
+        let place_of =
+            |record: &Seen| (record.header("__dlq.errors.partition"), record.header("__dlq.errors.offset"));
         let letter = dead.records.iter().find(|record| place_of(record) == place);
         let letter = letter.unwrap_or_else(|| panic!("{:?} of {place:?} is not there", stray.cause));
         assert_eq!(letter.key.as_deref(), stray.key.map(str::as_bytes), "{place:?}");

@@ -1,5 +1,7 @@
 //! One file per promise, named after it. All share one Kafka, but for those that do something to its brokers.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot go on without fails it here")]
+
 use std::time::Duration;
 
 use sagamore_end_to_end::KAFKA;
@@ -44,13 +46,14 @@ fn two_servers(stage: &Stage) -> ([Server; 2], Vec<Process>) {
 fn after(load: &Load, more: u64, what: &str) {
     let goal = load.answered() + more;
     let what = format!("{more} more answers {what}");
-    sagamore_end_to_end::wait::until(Duration::from_secs(60), &what, || load.answered() >= goal);
+    sagamore_end_to_end::wait::until(Duration::from_mins(1), &what, || load.answered() >= goal);
 }
 
 /// That every server tells the same of every order, and what the outcomes say.
 fn assert_known_everywhere(stage: &Stage, intents: &Intents, servers: u64) {
     for id in intents.keys() {
-        let told: Vec<_> = (0..servers).map(|nth| stage.view(nth, id).map(|answer| (answer.status, answer.body))).collect();
+        let told: Vec<_> =
+            (0..servers).map(|nth| stage.view(nth, id).map(|answer| (answer.status, answer.body))).collect();
         let Ok((200, first)) = &told[0] else { panic!("{id}: {told:?}") };
         assert!(told.iter().all(|answer| answer.as_ref() == Ok(&(200, first.clone()))), "{id}: {told:?}");
     }

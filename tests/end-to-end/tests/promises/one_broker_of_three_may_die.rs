@@ -1,4 +1,4 @@
-//! Three brokers, as in production: no `--development`. Each dies once and comes back, under load.
+//! Three brokers, as in production: no `--development`. Two of them die in turn and come back, under load.
 
 use sagamore_end_to_end::load::Load;
 use sagamore_end_to_end::stage::Stage;
@@ -13,14 +13,15 @@ fn one_broker_of_three_may_die() {
     let (_servers, _participants) = two_servers(&stage);
     let load = Load::begin(&stage, "order", "order", AT_A_TIME, NO_END);
     after(&load, 60, "before the first broker dies");
-    for index in 0..kafka.broker_count() {
+    for index in 0..2 {
         kafka.kill_broker(index);
-        after(&load, 40, "with two brokers");
+        after(&load, 60, "with two brokers");
         kafka.restart_broker(index).unwrap();
-        after(&load, 40, "with three again");
+        println!("broker {} was away, {} answers so far", index + 1, load.answered());
     }
+    after(&load, 60, "with three again");
     let intents = load.stop();
     let tally = stage.judge(&intents);
-    assert!(tally.orders() >= 300, "{tally}");
+    assert!(tally.orders() >= 240, "{tally}");
     assert_known_everywhere(&stage, &intents, 2);
 }

@@ -22,7 +22,8 @@ fn the_demo_balances_with_the_orders_of_northwind() {
         println!("skipped: there are no orders in ../shared/data/northwind");
         return;
     }
-    let [orders, products] = ["orders.jsonl", "products.jsonl"].map(|file| folder.join(file).display().to_string());
+    let [orders, products] =
+        ["orders.jsonl", "products.jsonl"].map(|file| folder.join(file).display().to_string());
     let stage = Stage::bare(KAFKA.bootstrap(), PROGRAM, "northwind");
     let files = ["--orders", &orders, "--products", &products];
     let finished = stage.command(&[&["demo", "--kafka", KAFKA.bootstrap()][..], &files].concat());
