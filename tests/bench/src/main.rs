@@ -10,6 +10,7 @@ mod driver;
 mod roles;
 
 use std::error::Error;
+use std::io::Read;
 use std::num::NonZeroU16;
 
 use clap::{Parser, Subcommand};
@@ -45,6 +46,8 @@ enum Role {
     Server,
     /// The participants alone.
     Participants,
+    /// A broker alone, for rounds in turn with another program: prints address and process, ends with its input.
+    Broker,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -66,6 +69,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     match arguments.role {
         Some(Role::Server) => roles::server(kafka, prefix)?,
         Some(Role::Participants) => roles::participants(&kafka, &prefix)?,
+        Some(Role::Broker) => {
+            let process = own.as_ref().and_then(|own| own.broker_pid(0)).unwrap_or_default();
+            println!("{} {process}", kafka.bootstrap());
+            std::io::stdin().read_to_end(&mut Vec::new())?;
+        }
         None => {
             let layout = Layout {
                 prefix: prefix.clone(),
