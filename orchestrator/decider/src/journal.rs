@@ -15,6 +15,9 @@ pub struct Journal {
     bytes: usize,
 }
 
+/// An entry fits without growing.
+const TYPICAL_ENTRY_BYTES: usize = 512;
+
 /// One entry with its place in the chain: what a `Sealed` of the journal's records is made of.
 #[derive(Debug, Clone)]
 struct Link {
@@ -42,7 +45,10 @@ impl Journal {
     pub(crate) fn append(&mut self, mut entry: JournalEntry) {
         entry.sequence = if entry.offset == self.head.offset { self.head.sequence + 1 } else { 0 };
         let key = entry.transaction.as_ref().map(ToString::to_string).unwrap_or_default();
-        let Ok(text) = serde_json::to_string(&entry) else {
+        let mut text = Vec::with_capacity(TYPICAL_ENTRY_BYTES);
+        let Some(text) =
+            serde_json::to_writer(&mut text, &entry).ok().and_then(|()| String::from_utf8(text).ok())
+        else {
             unreachable!("a journal entry holds nothing that JSON cannot")
         };
         let chain = seal(self.head.hash, &text);

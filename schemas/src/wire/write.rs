@@ -191,7 +191,8 @@ struct Writer(String);
 
 impl Writer {
     fn new(kind: &str, id: impl Display, source: &str) -> Self {
-        const TYPICAL_BYTES: usize = 768;
+        /// A command with a small payload fits without growing.
+        const TYPICAL_BYTES: usize = 1152;
         let mut w = Self(String::with_capacity(TYPICAL_BYTES));
         w.0.push_str("{\"specversion\":\"1.0\",\"type\":\"");
         w.0.push_str(kind);

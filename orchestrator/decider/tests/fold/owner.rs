@@ -61,8 +61,10 @@ fn a_checkpoint_waits_for_its_outputs_and_then_owes_them() {
     assert!(owner.is_at_rest());
     start(&mut owner, "two", at(400));
     send(&mut owner, at(400));
-    assert_eq!(writes(&mut owner, at(510)), 0);
-    let duties = owner.poll(at(1_510), false);
+    assert_eq!(writes(&mut owner, at(639)), 0, "the last one took 110 ms: the pause is three times that");
+    assert_eq!(writes(&mut owner, at(640)), 0, "drafted");
+    assert_eq!(writes(&mut owner, at(1_639)), 0);
+    let duties = owner.poll(at(1_640), false);
     let write = duties.iter().find_map(|duty| match duty {
         Duty::Write(checkpoint) => Some(checkpoint),
         Duty::Append { .. } => None,
