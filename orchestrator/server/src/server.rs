@@ -275,14 +275,14 @@ fn find_installation(config: ServerConfig, address: SocketAddr) -> Result<Instal
             Severity::Advice => false,
         };
         let (unfit, rest): (Vec<_>, Vec<_>) = findings.into_iter().partition(fatal);
+        if !unfit.is_empty() {
+            return Err(StartError::TopicsUnfit(unfit));
+        }
         if !rest.is_empty() {
             tracing::warn!(
                 findings = rest.len(),
                 "the topics are fit for development only: see sagamore topics check"
             );
-        }
-        if !unfit.is_empty() {
-            return Err(StartError::TopicsUnfit(unfit));
         }
     }
     let advertise = config.advertise.clone().unwrap_or_else(|| address.to_string());

@@ -509,6 +509,11 @@ mod tests {
             true,
         );
         check(r#"{"specversion":"1.0","type":"sagamore.reply.v1","outcome":"maybe"}"#, "maybe", false);
+        check(
+            r#"{"specversion":"1.0","type":"sagamore.start.v1","subject":"a","time":"2026-11-22T16:00:00Z","definition":"o","data_base64":"\u0001"}"#,
+            "data_base64",
+            true,
+        );
         assert_eq!(read_input(None).unwrap_err().cause, ReadCause::Empty);
     }
 }

@@ -83,7 +83,7 @@ pub fn read_input(value: Option<&[u8]>) -> Result<Input<'_>, ReadError> {
         "sagamore.settings.v1" => Input::Shard(shard_verb(e, ShardKind::Settings)?),
         "sagamore.definition.v1" => Input::Definition(DefinitionApplied {
             offset: e.definitionsoffset.ok_or(ReadCause::Missing("definitionsoffset"))?,
-            data: payload(&mut e),
+            data: payload(&mut e)?,
         }),
         _ => return Err(ReadCause::Type(crate::ids::shortened(&kind)).into()),
     })
@@ -103,7 +103,7 @@ pub fn read_command(value: Option<&[u8]>) -> Result<Command<'_>, ReadError> {
         replyto: required("replyto", e.replyto.take())?,
         traceparent: e.traceparent.take(),
         replytoken: e.replytoken.take(),
-        data: payload(&mut e),
+        data: payload(&mut e)?,
     })
 }
 
@@ -135,7 +135,7 @@ pub fn read_outcome(value: Option<&[u8]>) -> Result<Outcome<'_>, ReadError> {
         instance: parsed("instance", e.instance.take())?,
         definition: e.definition.take(),
         reason: e.reason.take(),
-        data: payload(&mut e),
+        data: payload(&mut e)?,
     })
 }
 
@@ -163,7 +163,7 @@ fn start(mut e: Envelope<'_>, subject: TransactionId) -> Result<Start<'_>, ReadC
         time: parsed("time", e.time.take())?,
         definition: parsed("definition", e.definition.take())?,
         traceparent: e.traceparent.take(),
-        data: payload(&mut e),
+        data: payload(&mut e)?,
     })
 }
 
@@ -182,7 +182,7 @@ fn reply(mut e: Envelope<'_>) -> Result<Reply<'_>, ReadCause> {
         outcome,
         reason: e.reason.take(),
         replytoken: e.replytoken.take(),
-        data: payload(&mut e),
+        data: payload(&mut e)?,
     })
 }
 
@@ -220,7 +220,7 @@ fn shard_verb(mut e: Envelope<'_>, kind: ShardKind) -> Result<ShardVerb<'_>, Rea
             ShardWish::Skip { offset: offset.ok_or_else(|| unknown("target", &target))? }
         }
         ShardKind::Level => ShardWish::Level { level: e.level.ok_or(ReadCause::Missing("level"))? },
-        ShardKind::Settings => ShardWish::Settings { data: payload(&mut e) },
+        ShardKind::Settings => ShardWish::Settings { data: payload(&mut e)? },
     };
     Ok(ShardVerb { wish, authority: authority(&mut e)? })
 }
@@ -245,12 +245,17 @@ fn address<'a>(e: &mut Envelope<'a>) -> Result<Address<'a>, ReadCause> {
     })
 }
 
-fn payload<'a>(e: &mut Envelope<'a>) -> PayloadRef<'a> {
+fn payload<'a>(e: &mut Envelope<'a>) -> Result<PayloadRef<'a>, ReadCause> {
     match (e.data, e.data_base64.take()) {
-        (Some(json), _) => PayloadRef::Json(json),
-        (None, Some(text)) => PayloadRef::Base64(text),
-        (None, None) => PayloadRef::Absent,
+        (Some(json), _) => Ok(PayloadRef::Json(json)),
+        (None, Some(text)) if text.bytes().all(is_base64) => Ok(PayloadRef::Base64(text)),
+        (None, Some(_)) => Err(ReadCause::Attribute("data_base64", "not Base64 (RFC 4648)".to_owned())),
+        (None, None) => Ok(PayloadRef::Absent),
     }
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')
 }
 
 fn required<'a>(name: &'static str, value: Option<Cow<'a, str>>) -> Result<Cow<'a, str>, ReadCause> {

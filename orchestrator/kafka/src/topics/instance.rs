@@ -19,7 +19,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::cluster::Cluster;
-use super::{Change, Layout, POLL_INTERVAL, REQUEST_TIMEOUT, TopicsError};
+use super::{Change, Layout, POLL_INTERVAL, REQUEST_TIMEOUT, TOPIC_READY_TIMEOUT, TopicsError};
 use crate::client::{ClientSettings, EndsAreNoErrors, Isolation};
 
 /// To which instance a set of topics belongs.
@@ -79,12 +79,7 @@ pub enum InstanceError {
 /// # Errors
 /// [`InstanceError::Missing`] unless every partition names it; [`InstanceError::Contradiction`] if they disagree.
 pub fn read_instance(settings: &ClientSettings, prefix: &Prefix) -> Result<Instance, InstanceError> {
-    let found = read(settings, prefix)?;
-    let missing = found.missing();
-    match found.instance()? {
-        Some(instance) if missing.is_empty() => Ok(instance),
-        Some(_) | None => Err(InstanceError::Missing { topic: found.topic, partitions: missing }),
-    }
+    read(settings, prefix)?.named_by_all()
 }
 
 /// Writes the instance to every partition that does not name it yet, and returns it. If none does, one is drawn.
@@ -96,7 +91,7 @@ pub fn ensure_instance(
     prefix: &Prefix,
     partitions: NonZeroU16,
 ) -> Result<Uuid, InstanceError> {
-    let found = read(settings, prefix)?;
+    let found = read_created(settings, prefix)?;
     let missing = found.missing();
     if missing.is_empty()
         && let Some(present) = found.instance()?
@@ -111,8 +106,20 @@ pub fn ensure_instance(
         home,
     })?;
     // Read again: if two applied at once, both learn of it here, before anything has run.
-    let read = read_instance(settings, prefix)?;
-    Ok(read.instance)
+    Ok(read_created(settings, prefix)?.named_by_all()?.instance)
+}
+
+/// Reads a topic that has been created: a broker that does not know it has not heard of it yet.
+fn read_created(settings: &ClientSettings, prefix: &Prefix) -> Result<Found, InstanceError> {
+    let begun = Instant::now();
+    loop {
+        match read(settings, prefix) {
+            Err(InstanceError::NoTopic { .. }) if begun.elapsed() < TOPIC_READY_TIMEOUT => {
+                std::thread::sleep(POLL_INTERVAL);
+            }
+            read => return read,
+        }
+    }
 }
 
 /// What [`ensure_instance`] would write.
@@ -175,6 +182,15 @@ impl Found {
             }
         }
         Ok(agreed.map(|(_, instance)| instance))
+    }
+
+    /// The instance, when every partition names it.
+    fn named_by_all(self) -> Result<Instance, InstanceError> {
+        let missing = self.missing();
+        match self.instance()? {
+            Some(instance) if missing.is_empty() => Ok(instance),
+            Some(_) | None => Err(InstanceError::Missing { topic: self.topic, partitions: missing }),
+        }
     }
 
     fn contradiction(&self, detail: String) -> InstanceError {
