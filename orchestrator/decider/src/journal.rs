@@ -12,7 +12,6 @@ pub struct Journal {
     head: ChainHead,
     /// By key of the record they will stand in; the shard's own under an empty key.
     unstored: BTreeMap<String, Vec<Link>>,
-    bytes: usize,
 }
 
 /// An entry fits without growing.
@@ -36,11 +35,6 @@ impl Journal {
         &self.head
     }
 
-    /// Bytes that wait for the next checkpoint.
-    pub fn unstored_bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Adds an entry; its sequence is set here.
     pub(crate) fn append(&mut self, mut entry: JournalEntry) {
         entry.sequence = if entry.offset == self.head.offset { self.head.sequence + 1 } else { 0 };
@@ -53,7 +47,6 @@ impl Journal {
         };
         let chain = seal(self.head.hash, &text);
         self.head = ChainHead { offset: entry.offset, sequence: entry.sequence, hash: chain };
-        self.bytes += text.len();
         self.unstored.entry(key).or_default().push(Link { text, chain });
     }
 
@@ -61,7 +54,6 @@ impl Journal {
     pub(crate) fn take_unstored(&mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
         /// Entries of one transaction in one record: bounded, so that the record is.
         const RECORD_BYTES_MAX: usize = 256 * 1024;
-        self.bytes = 0;
         let mut records = Vec::new();
         for (key, entries) in std::mem::take(&mut self.unstored) {
             let mut open = String::new();

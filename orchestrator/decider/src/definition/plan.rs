@@ -73,7 +73,7 @@ pub struct PlanBranch {
     pub name: Name,
     /// The service, and so the command topic.
     pub participant: Name,
-    /// The data of `execute`; without it the command has none.
+    /// The data of `execute`; without it the command carries the data of the start as it is.
     pub input: Option<Template>,
     /// The key of the command's record; without it the transaction id. See [`Template::render_text`].
     pub key: Option<Template>,
