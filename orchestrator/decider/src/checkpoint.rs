@@ -19,6 +19,7 @@ use sagamore_schemas::log::{
 
 use crate::finished::has_expired;
 use crate::output::{Destination, Output};
+use crate::planted::{self, Defect};
 use crate::shard::Shard;
 use crate::stored::{Key, Stored};
 
@@ -43,10 +44,29 @@ pub struct Checkpoint {
     pub next_offset: i64,
     /// Records of the state topic; the order among them does not matter.
     pub state: Vec<StateRecord>,
-    /// `\0checkpoint`: to be sent after all others are acknowledged.
+    /// `\0checkpoint`: [`Checkpoint::parts`] says when it is sent.
     pub last: StateRecord,
     /// Key and value of the journal's records.
     pub journal: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Records of a checkpoint that are sent together.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// Key and value of records of the journal.
+    pub journal: &'a [(Vec<u8>, Vec<u8>)],
+    /// Records of the state.
+    pub state: &'a [StateRecord],
+}
+
+impl Checkpoint {
+    /// Its parts in their order, all in one Kafka transaction: each is sent when every record of the one before is
+    /// acknowledged, and the Kafka transaction is committed when every record of the last is.
+    pub fn parts(&self) -> [Part<'_>; 2] {
+        let all = Part { journal: &self.journal, state: &self.state };
+        let last = Part { journal: &[], state: std::slice::from_ref(&self.last) };
+        if planted::is(Defect::CheckpointRecordFirst) { [last, all] } else { [all, last] }
+    }
 }
 
 /// A checkpoint that still waits for the acknowledgement of outputs.
@@ -118,6 +138,7 @@ impl Shard {
     pub fn complete(&mut self, draft: Draft, owed: &[&Output]) -> Checkpoint {
         let Draft { mut state, mut head, journal } = draft;
         let as_of = head.next_offset;
+        let owed = if planted::is(Defect::OwedForgotten) { &[] } else { owed };
         let records = owed_records(owed);
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
         let no_more = (count..self.stored.owed_records).map(|number| (number, Vec::new()));
@@ -128,6 +149,11 @@ impl Shard {
             state.push(StateRecord { key, as_of, value: Some(value) });
         }
         self.stored.owed_records = count;
+        if planted::is(Defect::TombstoneAtOnce) {
+            for key in self.stored.take_ended() {
+                state.iter_mut().filter(|record| record.key == key).for_each(|record| record.value = None);
+            }
+        }
         head.stored_count = self.stored.count();
         head.stored_xor = self.stored.xor();
         head.owed = u32::try_from(owed.len()).unwrap_or(u32::MAX);

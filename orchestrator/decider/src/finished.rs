@@ -8,6 +8,8 @@ use sagamore_schemas::ids::{Time, TransactionId};
 use sagamore_schemas::log::Digest128;
 use sagamore_schemas::wire::OutcomeKind;
 
+use crate::planted::{self, Defect};
+
 /// Bytes of one ending in the log.
 pub const PACKED_BYTES: usize = 48;
 /// Endings in one record: 4,096 x 48 bytes stay far below the largest record.
@@ -83,7 +85,10 @@ impl Finished {
 
     /// Takes what is not yet in the log, packed: record by record, each with the `since_s` of the youngest in it.
     pub fn take_unstored(&mut self) -> Vec<(Vec<u8>, u32)> {
-        let unstored = std::mem::take(&mut self.unstored);
+        let mut unstored = std::mem::take(&mut self.unstored);
+        if planted::is(Defect::EndingNotStored) {
+            unstored.clear();
+        }
         let packed = unstored.chunks(PACKED_RECORD_MAX).map(|chunk| {
             let known = chunk.iter().filter_map(|hash| Some((hash, self.endings.get(hash)?)));
             let mut bytes = Vec::with_capacity(chunk.len() * PACKED_BYTES);

@@ -7,7 +7,7 @@
 //!                      checkpoint::Draft ──StateRecord──▶ state k ──▶ restore::StateReader ──▶ Shard
 //! ```
 //! `owner` is what an owner of a shard does around the fold, still without I/O: what to send, when to store, what is
-//! due. Deliberately absent, and kept out by `clippy.toml` and the tidy test: clocks, random sources, tokio, rdkafka.
+//! due; `takeover` how he becomes one. Deliberately absent, and kept out by `clippy.toml` and the tidy test: clocks, random sources, tokio, rdkafka.
 
 pub mod checkpoint;
 pub mod definition;
@@ -18,9 +18,11 @@ pub mod journal;
 pub mod outbox;
 pub mod output;
 pub mod owner;
+pub mod planted;
 pub mod restore;
 pub mod settings;
 pub mod shard;
+pub mod takeover;
 pub mod timers;
 pub mod transaction;
 pub mod view;

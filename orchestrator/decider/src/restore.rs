@@ -16,6 +16,7 @@ use crate::checkpoint::read_owed;
 use crate::identity::Identity;
 use crate::journal::Journal;
 use crate::output::Output;
+use crate::planted::{self, Defect};
 use crate::settings::{LEVEL_MAX, Settings};
 use crate::shard::Shard;
 use crate::stored::{Key, Stored};
@@ -106,16 +107,24 @@ impl StateReader {
         let as_of = as_of
             .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
             .ok_or_else(|| damaged(key, format!("header {AS_OF} is missing or no offset")))?;
-        let x = self.checkpoint.as_ref().map_or(0, |head| head.next_offset);
+        let x = self.horizon();
         let versions = self.versions.entry(key.to_vec()).or_default();
         versions.push(Version { as_of, value: value.map(<[u8]>::to_vec) });
         keep_what_may_count(versions, x);
         Ok(())
     }
 
+    /// X: what is true as of a later offset does not count.
+    fn horizon(&self) -> i64 {
+        if planted::is(Defect::NewestVersion) {
+            return i64::MAX;
+        }
+        self.checkpoint.as_ref().map_or(0, |head| head.next_offset)
+    }
+
     /// Builds the shard.
     pub fn finish(self, identity: Identity) -> Result<Restored, RestoreError> {
-        let x = self.checkpoint.as_ref().map_or(0, |head| head.next_offset);
+        let x = self.horizon();
         let mut shard = Shard::new(identity);
         let mut ignored: BTreeMap<Key, Vec<u8>> = BTreeMap::new();
         let mut chosen: BTreeMap<Key, Version> = BTreeMap::new();
@@ -140,7 +149,9 @@ impl StateReader {
             None if stored.count() == 0 => None,
             None => return Err(RestoreError::Incomplete { found: stored.count(), expected: 0 }),
         };
-        stored.ignored = ignored;
+        if !planted::is(Defect::IgnoredNotRewritten) {
+            stored.ignored = ignored;
+        }
         let owed = load(&mut shard, &mut stored, chosen)?;
         shard.stored = stored;
         Ok(Restored { shard, owed, applied })
@@ -174,7 +185,8 @@ fn adopt(
     if head.level > LEVEL_MAX {
         return Err(RestoreError::Level { level: head.level, known: LEVEL_MAX });
     }
-    if head.stored_count != stored.count() || head.stored_xor != stored.xor() {
+    let differs = head.stored_count != stored.count() || head.stored_xor != stored.xor();
+    if differs && !planted::is(Defect::StateNotCounted) && !planted::is(Defect::NewestVersion) {
         return Err(RestoreError::Incomplete { found: stored.count(), expected: head.stored_count });
     }
     let settings: Settings =

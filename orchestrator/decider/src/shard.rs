@@ -26,6 +26,7 @@ use crate::finished::{Ending, Finished, seconds};
 use crate::identity::Identity;
 use crate::journal::Journal;
 use crate::output::{Destination, Notice, Output, Record};
+use crate::planted::{self, Defect};
 use crate::protocol::saga;
 use crate::settings::Settings;
 use crate::stored::Stored;
@@ -148,7 +149,11 @@ impl Shard {
             self.identity.replyto
         );
         self.next_offset = record.offset + 1;
-        self.clock = self.clock.max(record.timestamp);
+        self.clock = match planted::own_clock() {
+            Some(own) if planted::is(Defect::ClockNotFromLog) => self.clock.max(own),
+            _ if planted::is(Defect::ClockStepsBack) => record.timestamp,
+            _ => self.clock.max(record.timestamp),
+        };
         self.issued_after = self.issued_after.max(self.clock.before(self.settings.dedupe_window));
         self.finished.expire(self.issued_after);
         let last = self.last.get_or_insert_default();
@@ -184,6 +189,9 @@ impl Shard {
     /// What was issued before this may be purged by participants.
     pub(crate) fn watermark(&self) -> Time {
         let aged = self.clock.before(self.settings.watermark_age);
+        if planted::is(Defect::WatermarkIgnoresOpen) {
+            return aged;
+        }
         self.open.first_key_value().map_or(aged, |(_, oldest)| aged.min(oldest.born))
     }
 
@@ -241,7 +249,8 @@ impl Shard {
     }
 
     fn on_timer(&mut self, mut entry: JournalEntry, timer: &Timer<'_>, outputs: &mut Vec<Output>) -> Notice {
-        if timer.birth.partition != self.identity.partition || timer.due > self.clock {
+        let early = timer.due > self.clock && !planted::is(Defect::TimerNotDue);
+        if timer.birth.partition != self.identity.partition || early {
             return Notice::None;
         }
         let Some(transaction) = self.open.get(&timer.birth.offset) else { return Notice::None };
@@ -255,7 +264,9 @@ impl Shard {
                 }
             }
         };
-        if !self.timers.stands(TimerEntry { due: timer.due, birth_offset: timer.birth.offset, owner }) {
+        let stands =
+            self.timers.stands(TimerEntry { due: timer.due, birth_offset: timer.birth.offset, owner });
+        if !stands && !planted::is(Defect::TimerNotProved) {
             return Notice::None;
         }
         entry.step = timer.branch.as_ref().map(|(step, _)| step.to_string());
@@ -444,7 +455,9 @@ impl Shard {
             revision: u32::try_from(transaction.revision).unwrap_or(u32::MAX),
             since_s: seconds(since.after(Span::from_ms(999))),
         };
-        self.finished.insert(&transaction.id, ending);
+        if !planted::is(Defect::EndingForgotten) {
+            self.finished.insert(&transaction.id, ending);
+        }
     }
 
     /// A new transaction, admitted: its first turn.

@@ -46,6 +46,8 @@ use sagamore_schemas::ids::{Birth, Partition, Time, TransactionId};
 use sagamore_schemas::wire::{Command, Operation, Payload, REASON_EXPIRED};
 use uuid::Uuid;
 
+use crate::planted::{self, Defect};
+
 /// The reason of a refused `execute` or `prepare` that comes after its own undoing.
 pub const REASON_CANCELLED: &str = "cancelled";
 /// The reason of an `error` while a prepared branch waits for its decision.
@@ -70,10 +72,14 @@ impl<'a> BranchKey<'a> {
     /// The branch a command is about.
     pub fn of(command: &'a Command<'_>) -> Self {
         let address = &command.address;
+        let mut birth = address.birth;
+        if planted::is(Defect::BirthIgnored) {
+            birth.offset = 0;
+        }
         Self {
             instance: command.instance,
             subject: &address.subject,
-            birth: address.birth,
+            birth,
             step: &address.step,
             branch: &address.branch,
         }
@@ -166,7 +172,7 @@ pub fn decide(operation: Operation, issued: Time, rows: &[Row], horizon: Time) -
     if let Some(row) = row(rows, operation) {
         return Decision::Repeat(&row.answer);
     }
-    if rows.is_empty() && issued < horizon {
+    if rows.is_empty() && issued < horizon && !planted::is(Defect::NoHorizon) {
         return Decision::Refuse(Refusal::Expired);
     }
     match operation {
@@ -194,7 +200,9 @@ fn compensate(rows: &[Row]) -> Decision<'_> {
         (Forward::Unknown, Forward::Done(result)) if committed => Decision::PerformOn(result),
         (Forward::Unknown, Forward::Done(_)) if aborted => Decision::Nothing { cancels: None },
         (Forward::Unknown, Forward::Done(_)) => Decision::Later,
-        (Forward::Unknown, Forward::Unknown) => Decision::Nothing { cancels: Some(Operation::Execute) },
+        (Forward::Unknown, Forward::Unknown) => Decision::Nothing {
+            cancels: Some(Operation::Execute).filter(|_| !planted::is(Defect::NoTombstone)),
+        },
     }
 }
 

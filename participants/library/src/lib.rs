@@ -11,10 +11,13 @@
 pub mod barrier;
 pub mod participant;
 pub mod perform;
+pub mod planted;
+#[cfg(feature = "kafka")]
 pub mod runtime;
 pub mod store;
 
 pub use participant::{Effect, Fault, Open, Participant, read_data};
+#[cfg(feature = "kafka")]
 pub use runtime::{Counters, Handle, Runtime, RuntimeError, Settings};
 pub use sagamore_schemas::wire::{Command, Operation, Payload};
 pub use store::memory;

@@ -7,6 +7,7 @@ use sagamore_schemas::wire::{Answer, Command, Operation, Payload};
 
 use crate::barrier::{self, BranchKey, Decision, REASON_CANCELLED, REASON_IN_DOUBT, Row, Stored};
 use crate::participant::{Effect, Fault, Participant};
+use crate::planted::{self, Defect};
 use crate::store::{LocalTransaction, Store, StoreFault};
 
 /// How often a command is decided again because another instance of this participant was quicker: the second look
@@ -108,7 +109,9 @@ fn attempt<P: Participant>(
         Decision::Perform => match guarded(|| forward(participant, tx.business(), command))? {
             Effect::Done(result) => (Stored::Done(result), Work::Effect),
             Effect::Refused(reason) => {
-                tx.roll_back()?;
+                if !planted::is(Defect::RefusalKeepsEffect) {
+                    tx.roll_back()?;
+                }
                 (Stored::Refused(reason.into()), Work::Refusal)
             }
         },
@@ -118,7 +121,9 @@ fn attempt<P: Participant>(
             (Stored::Done(Payload::Absent), Work::Effect)
         }
     };
-    tx.insert(&key, Row { operation, issued: command.issued, answer: answer.clone() })?;
+    if !planted::is(Defect::AnswerNotRemembered) {
+        tx.insert(&key, Row { operation, issued: command.issued, answer: answer.clone() })?;
+    }
     Ok(Answered::stored(answer, work))
 }
 

@@ -8,9 +8,12 @@
 //!                                             └─ commit            then, and only then, replies leave
 //! ```
 //! One local transaction holds as many commands as were waiting (group commit); each begins with a savepoint.
-//! [`memory`] is the first store; SQLite, PostgreSQL and XA implement the same trait.
+//! [`memory`] forgets with its process; `sqlite` (a feature of that name) keeps everything in one file. PostgreSQL and
+//! XA will implement the same trait.
 
 pub mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 use sagamore_schemas::ids::Time;
 

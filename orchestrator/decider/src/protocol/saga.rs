@@ -52,6 +52,7 @@ use sagamore_schemas::log::Decision;
 use sagamore_schemas::wire::{Answer, Operation, OutcomeKind, REASON_EXPIRED, Reply};
 
 use crate::definition::plan::{Retry, StepIndex};
+use crate::planted::{self, Defect};
 use crate::transaction::{Call, Phase, StepPhase, Transaction};
 use crate::turn::{Heeded, Turn};
 
@@ -70,11 +71,12 @@ pub(crate) fn on_reply(
     let (operation, attempt) = (reply.address.operation, reply.address.attempt);
     match &phase {
         StepPhase::Asked(call) | StepPhase::Pausing(call) | StepPhase::Stuck(call) => {
-            if operation != call.operation || attempt == 0 || attempt > call.attempt {
+            let other = operation != call.operation && !planted::is(Defect::AnswerToAnything);
+            if other || attempt == 0 || attempt > call.attempt {
                 return Heeded::No;
             }
             let current = matches!(phase, StepPhase::Asked(_)) && attempt == call.attempt;
-            match (reply.outcome, operation) {
+            match (heard(reply.outcome), operation) {
                 (Answer::Ok, Operation::Compensate) => {
                     turn.enter(transaction, index, StepPhase::Undone);
                     Heeded::Yes
@@ -102,6 +104,13 @@ pub(crate) fn on_reply(
         | StepPhase::Refused
         | StepPhase::Skipped
         | StepPhase::Undone => Heeded::No,
+    }
+}
+
+fn heard(answer: Answer) -> Answer {
+    match answer {
+        Answer::Error if planted::is(Defect::ErrorMeansNo) => Answer::Refused,
+        answer => answer,
     }
 }
 
@@ -402,7 +411,8 @@ fn ask_again(turn: &mut Turn<'_>, transaction: &mut Transaction, index: StepInde
 }
 
 fn pivot_asked(turn: &Turn<'_>, transaction: &Transaction) -> bool {
-    turn.plan.pivot().is_some_and(|pivot| transaction.step(pivot).phase != StepPhase::Waiting)
+    let asked = |pivot| transaction.step(pivot).phase != StepPhase::Waiting;
+    turn.plan.pivot().is_some_and(asked) && !planted::is(Defect::PivotTurnsBack)
 }
 
 fn first_call(turn: &Turn<'_>, operation: Operation) -> Call {

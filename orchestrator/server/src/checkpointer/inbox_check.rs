@@ -1,13 +1,13 @@
-//! The inbox must still hold what the checkpoint was made of: the last applied record is read again and compared.
+//! What the inbox holds: the last applied record is read again, to be compared.
 
 use std::time::{Duration, Instant};
 
 use rdkafka::Timestamp;
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 
-use sagamore_decider::restore::Restored;
+use sagamore_decider::takeover::InboxSeen;
 use sagamore_kafka::client::Isolation;
 use sagamore_schemas::log::{AppliedRecord, record_hash};
 use sagamore_schemas::topics::Topic;
@@ -15,49 +15,34 @@ use sagamore_schemas::topics::Topic;
 use super::Failure;
 use super::takeover::{SILENCE_MAX, fail_if_final, reader_at};
 use crate::config::Installation;
-use crate::halt::{Code, Halt};
 
-/// Returns the end of the inbox.
-pub(super) fn check_inbox(
+/// The ends of the inbox, and the record at `offset` where it is there.
+pub(super) fn look_into_inbox(
     installation: &Installation,
     partition: i32,
-    restored: &Restored,
-) -> Result<i64, Failure> {
+    offset: Option<i64>,
+) -> Result<InboxSeen, Failure> {
     let inbox = installation.topic(Topic::Inbox);
-    let first = restored.applied.as_ref().map_or(0, |applied| applied.offset);
-    let consumer =
-        reader_at(installation, &inbox, partition, Offset::Offset(first), Isolation::ReadUncommitted)?;
+    let first = Offset::Offset(offset.unwrap_or(0));
+    let consumer = reader_at(installation, &inbox, partition, first, Isolation::ReadUncommitted)?;
     let (low, high) = consumer
         .fetch_watermarks(&inbox, partition, SILENCE_MAX)
         .map_err(|error| Failure::Indefinite(format!("ends of {inbox}/{partition}: {error}")))?;
-    let truncated =
-        |reason: String| Err(Failure::Halt(Halt { code: Code::InboxTruncated, reason, offset: Some(first) }));
-    match &restored.applied {
-        None if low > 0 => {
-            truncated(format!("there is no checkpoint, and {inbox}/{partition} begins at {low} instead of 0"))
-        }
-        None => Ok(high),
-        Some(applied) if applied.offset < low || applied.offset >= high => truncated(format!(
-            "the last applied record is at {}, and {inbox}/{partition} holds {low} to {}",
-            applied.offset,
-            high - 1
-        )),
-        Some(applied) if same_record(&consumer, applied)? => Ok(high),
-        Some(applied) => truncated(format!(
-            "{inbox}/{partition} holds another record at {} than the one that was applied",
-            applied.offset
-        )),
-    }
+    let record = match offset {
+        Some(offset) if (low..high).contains(&offset) => Some(first_record(&consumer)?),
+        Some(_) | None => None,
+    };
+    Ok(InboxSeen { low, high, record })
 }
 
-fn same_record(consumer: &rdkafka::consumer::BaseConsumer, applied: &AppliedRecord) -> Result<bool, Failure> {
+fn first_record(consumer: &BaseConsumer) -> Result<AppliedRecord, Failure> {
     let begun = Instant::now();
     while begun.elapsed() < SILENCE_MAX {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 let timestamp_ms = timestamp_ms(message.timestamp());
                 let hash = record_hash(message.key(), message.payload(), timestamp_ms);
-                return Ok(message.offset() == applied.offset && hash == applied.hash);
+                return Ok(AppliedRecord { offset: message.offset(), hash });
             }
             Some(Err(error)) => fail_if_final(&error)?,
             None => {}

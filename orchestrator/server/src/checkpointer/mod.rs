@@ -24,7 +24,6 @@ use crate::halt::Halt;
 
 pub(crate) use inbox_check::timestamp_ms;
 pub use lookahead::{Looking, Skip};
-pub(crate) use takeover::check_secret;
 
 /// What the thread says.
 #[derive(Debug)]

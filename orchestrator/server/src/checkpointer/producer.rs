@@ -10,7 +10,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 
 use sagamore_decider::checkpoint::{Checkpoint, StateRecord};
-use sagamore_schemas::log::{AS_OF, BARRIER_KEY, BarrierRecord};
+use sagamore_schemas::log::{AS_OF, BARRIER_KEY};
 use sagamore_schemas::topics::Topic;
 
 use super::Failure;
@@ -61,8 +61,8 @@ pub(super) struct CheckpointProducer {
 }
 
 impl CheckpointProducer {
-    /// Fences the former owner and ends its open transaction.
-    pub(super) fn begin(installation: &Installation, partition: i32) -> Result<Self, Failure> {
+    /// Of one shard; it has to fence before it may write.
+    pub(super) fn new(installation: &Installation, partition: i32) -> Result<Self, Failure> {
         let id = format!("{}-{}-{partition}", installation.config.prefix, installation.instance);
         let producer: ThreadedProducer<Watch> = installation
             .config
@@ -70,37 +70,41 @@ impl CheckpointProducer {
             .checkpoint_producer(&id)
             .create_with_context(Watch::default())
             .map_err(|error| Failure::Indefinite(format!("checkpoint producer: {error}")))?;
-        let this = Self {
+        Ok(Self {
             producer,
             partition,
             state: installation.topic(Topic::State),
             journal: installation.topic(Topic::Journal),
-        };
-        this.producer.init_transactions(INIT_MAX).map_err(|error| failure("init_transactions", &error))?;
-        Ok(this)
-    }
-
-    /// Writes the barrier up to which the state is to be read.
-    pub(super) fn write_barrier(&self, barrier: &BarrierRecord) -> Result<(), Failure> {
-        let value =
-            serde_json::to_vec(barrier).map_err(|error| Failure::Indefinite(format!("barrier: {error}")))?;
-        self.transaction(|| {
-            self.send(BaseRecord::to(&self.state).key(BARRIER_KEY).payload(value.as_slice()))?;
-            self.send(BaseRecord::to(&self.journal).key(BARRIER_KEY).payload(value.as_slice()))
         })
     }
 
-    /// Writes a checkpoint: everything, and then the record that makes it one.
+    /// Fences the former owner and ends its open Kafka transaction.
+    pub(super) fn fence(&self) -> Result<(), Failure> {
+        self.producer.init_transactions(INIT_MAX).map_err(|error| failure("init_transactions", &error))
+    }
+
+    /// Writes the barrier up to which the state is to be read.
+    pub(super) fn write_barrier(&self, value: &[u8]) -> Result<(), Failure> {
+        self.transaction(|| {
+            self.send(BaseRecord::to(&self.state).key(BARRIER_KEY).payload(value))?;
+            self.send(BaseRecord::to(&self.journal).key(BARRIER_KEY).payload(value))?;
+            self.delivered()
+        })
+    }
+
+    /// Writes a checkpoint.
     pub(super) fn write(&self, checkpoint: &Checkpoint) -> Result<(), Failure> {
         self.transaction(|| {
-            for (key, value) in &checkpoint.journal {
-                self.send(BaseRecord::to(&self.journal).key(key.as_slice()).payload(value.as_slice()))?;
+            for part in checkpoint.parts() {
+                for (key, value) in part.journal {
+                    self.send(BaseRecord::to(&self.journal).key(key.as_slice()).payload(value.as_slice()))?;
+                }
+                for record in part.state {
+                    self.send_state(record)?;
+                }
+                self.delivered()?;
             }
-            for record in &checkpoint.state {
-                self.send_state(record)?;
-            }
-            self.delivered()?;
-            self.send_state(&checkpoint.last)
+            Ok(())
         })
     }
 
@@ -109,7 +113,6 @@ impl CheckpointProducer {
         watch.suspect.store(false, Ordering::Release);
         self.producer.begin_transaction().map_err(|error| failure("begin_transaction", &error))?;
         body()?;
-        self.delivered()?;
         let begun = Instant::now();
         loop {
             match self.producer.commit_transaction(COMMIT_MAX) {

@@ -1,4 +1,4 @@
-//! Takeover: fence the former owner, read the state up to our own barrier, find the last applied input in the inbox.
+//! Takeover on Kafka: `sagamore_decider::takeover` says what is to be done, in which order.
 
 use std::time::{Duration, Instant};
 
@@ -7,17 +7,17 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use sagamore_decider::identity::{Identity, ReplySecret};
-use sagamore_decider::restore::{RestoreError, Restored, StateReader};
-use sagamore_decider::settings::Settings;
+use sagamore_decider::identity::Identity;
+use sagamore_decider::restore::{RestoreError, Restored};
+use sagamore_decider::takeover::{Ask, Takeover, TakeoverError};
 use sagamore_kafka::client::Isolation;
 use sagamore_schemas::ids::Partition;
-use sagamore_schemas::log::{AS_OF, BARRIER_KEY, BarrierRecord};
+use sagamore_schemas::log::AS_OF;
 use sagamore_schemas::topics::Topic;
 use uuid::Uuid;
 
 use super::Failure;
-use super::inbox_check::check_inbox;
+use super::inbox_check::look_into_inbox;
 use super::producer::CheckpointProducer;
 use crate::config::Installation;
 use crate::halt::{Code, Halt};
@@ -25,14 +25,11 @@ use crate::halt::{Code, Halt};
 /// Silence of the state topic after which a takeover is given up and begun anew.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(20);
 
+/// Does what [`Takeover`] asks for.
 pub(super) fn take_over(
     installation: &Installation,
     partition: i32,
 ) -> Result<(CheckpointProducer, Restored, i64), Failure> {
-    let producer = CheckpointProducer::begin(installation, partition)?;
-    let barrier = BarrierRecord { token: Uuid::new_v4(), owner: installation.client_id.clone() };
-    producer.write_barrier(&barrier)?;
-    let state = read_state(installation, partition, barrier.token)?;
     let identity = Identity {
         instance: installation.instance,
         partition: Partition(partition),
@@ -41,14 +38,29 @@ pub(super) fn take_over(
         inbox: installation.topic(Topic::Inbox),
         secret: installation.config.reply_secret.clone(),
     };
-    let restored = state.finish(identity).map_err(|error| halted(&error))?;
-    let secret = installation.config.reply_secret.as_ref();
-    check_secret(restored.shard.settings(), secret).map_err(Failure::Halt)?;
-    let inbox_end = check_inbox(installation, partition, &restored)?;
-    Ok((producer, restored, inbox_end))
+    let mut takeover = Takeover::new(identity, Uuid::new_v4(), installation.client_id.clone());
+    let producer = CheckpointProducer::new(installation, partition)?;
+    loop {
+        match takeover.ask() {
+            Ask::Fence => {
+                producer.fence()?;
+                takeover.on_fenced();
+            }
+            Ask::WriteBarrier(value) => {
+                producer.write_barrier(&value)?;
+                takeover.on_barrier();
+            }
+            Ask::ReadState => read_state(installation, partition, &mut takeover)?,
+            Ask::LookIntoInbox(offset) => {
+                let seen = look_into_inbox(installation, partition, offset)?;
+                let (restored, inbox_end) = takeover.on_inbox(&seen).map_err(|error| halted(&error))?;
+                return Ok((producer, restored, inbox_end));
+            }
+        }
+    }
 }
 
-fn read_state(installation: &Installation, partition: i32, token: Uuid) -> Result<StateReader, Failure> {
+fn read_state(installation: &Installation, partition: i32, takeover: &mut Takeover) -> Result<(), Failure> {
     let consumer = reader_at(
         installation,
         &installation.topic(Topic::State),
@@ -56,9 +68,11 @@ fn read_state(installation: &Installation, partition: i32, token: Uuid) -> Resul
         Offset::Beginning,
         Isolation::ReadCommitted,
     )?;
-    let mut reader = StateReader::default();
     let mut heard = Instant::now();
-    while heard.elapsed() < SILENCE_MAX {
+    while takeover.ask() == Ask::ReadState {
+        if heard.elapsed() > SILENCE_MAX {
+            return Err(Failure::Indefinite("the state topic does not show our own barrier".to_owned()));
+        }
         let message = match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => message,
             Some(Err(error)) => {
@@ -68,22 +82,15 @@ fn read_state(installation: &Installation, partition: i32, token: Uuid) -> Resul
             None => continue,
         };
         heard = Instant::now();
-        let key = message.key().unwrap_or_default();
-        if key == BARRIER_KEY {
-            let found: Option<BarrierRecord> =
-                message.payload().and_then(|value| serde_json::from_slice(value).ok());
-            if found.is_some_and(|found| found.token == token) {
-                return Ok(reader);
-            }
-            continue;
-        }
         let as_of = message
             .headers()
             .and_then(|headers| headers.iter().find(|header| header.key == AS_OF))
             .and_then(|header| header.value);
-        reader.read(key, as_of, message.payload()).map_err(|error| halted(&error))?;
+        takeover
+            .on_state(message.key().unwrap_or_default(), as_of, message.payload())
+            .map_err(|error| halted(&error))?;
     }
-    Err(Failure::Indefinite("the state topic does not show our own barrier".to_owned()))
+    Ok(())
 }
 
 /// A consumer of one partition, in no group.
@@ -114,24 +121,14 @@ pub(super) fn fail_if_final(error: &KafkaError) -> Result<(), Failure> {
     }
 }
 
-/// The secret must be the one that the settings name: other tokens would be other outputs.
-pub(crate) fn check_secret(settings: &Settings, ours: Option<&ReplySecret>) -> Result<(), Halt> {
-    if settings.reply_token.is_some() && settings.reply_token != ours.map(ReplySecret::fingerprint) {
-        return Err(Halt {
-            code: Code::WrongSecret,
-            reason: "the settings name another reply-token secret than this server has".to_owned(),
-            offset: None,
-        });
-    }
-    Ok(())
-}
-
-fn halted(error: &RestoreError) -> Failure {
-    let code = match error {
-        RestoreError::Damaged { .. } | RestoreError::Incomplete { .. } | RestoreError::Foreign { .. } => {
-            Code::StateIncomplete
-        }
-        RestoreError::Level { .. } => Code::LevelUnknown,
+fn halted(error: &TakeoverError) -> Failure {
+    let (code, offset) = match error {
+        TakeoverError::State(
+            RestoreError::Damaged { .. } | RestoreError::Incomplete { .. } | RestoreError::Foreign { .. },
+        ) => (Code::StateIncomplete, None),
+        TakeoverError::State(RestoreError::Level { .. }) => (Code::LevelUnknown, None),
+        TakeoverError::Inbox { offset, .. } => (Code::InboxTruncated, Some(*offset)),
+        TakeoverError::Secret => (Code::WrongSecret, None),
     };
-    Failure::Halt(Halt { code, reason: error.to_string(), offset: None })
+    Failure::Halt(Halt { code, reason: error.to_string(), offset })
 }

@@ -15,14 +15,15 @@ use sagamore_decider::output::{Destination, Notice, Output, Record};
 use sagamore_decider::owner::{Duty, Owner};
 use sagamore_decider::restore::Restored;
 use sagamore_decider::settings::LEVEL_MAX;
-use sagamore_schemas::ids::{Span, Time};
+use sagamore_decider::takeover::check_secret;
+use sagamore_schemas::ids::Time;
 use sagamore_schemas::topics::Topic;
 
 use super::assignment::{Change, Membership};
 use super::outputs::{OutputProducer, Refusal};
 use super::slot::{Running, ShardState, ShardStatus, Slot, Stage};
 use super::{Ending, LaneError, Query, Surroundings};
-use crate::checkpointer::{Checkpointer, Event, Failure, Tenure, check_secret, timestamp_ms};
+use crate::checkpointer::{Checkpointer, Event, Failure, Tenure, timestamp_ms};
 use crate::clock::now;
 use crate::halt::{Code, Halt};
 use crate::metrics;
@@ -34,8 +35,6 @@ const BATCH_MAX: usize = 500;
 const IDLE: Duration = Duration::from_millis(5);
 /// The same while acknowledgements are awaited.
 const BUSY: Duration = Duration::from_millis(1);
-/// A record further ahead of our own clock halts the shard: the fold's clock would never come back.
-const CLOCK_AHEAD_MAX: Span = Span::from_secs(15 * 60);
 /// First pause after a failure; it doubles up to [`REST_MAX`].
 const REST_MIN: Duration = Duration::from_millis(100);
 /// Longest pause after failures.
@@ -549,7 +548,7 @@ fn apply(
     let secret = surroundings.installation.config.reply_secret.as_ref();
     let offset = message.offset();
     let timestamp = Time::from_epoch_ms(timestamp_ms(message.timestamp()));
-    if timestamp > time.after(CLOCK_AHEAD_MAX) {
+    if !running.owner.trusts(timestamp, time) {
         let reason = format!("its time is {timestamp}, ours is {time}: one of the two clocks is wrong");
         return Err(Halt { code: Code::ClockAhead, reason, offset: Some(offset) });
     }
@@ -586,8 +585,11 @@ fn apply(
         return Err(Halt { code: Code::LevelUnknown, reason, offset: Some(offset) });
     }
     if notice == Notice::VerbTaken {
-        check_secret(owner.shard().settings(), secret)
-            .map_err(|halt| Halt { offset: Some(offset), ..halt })?;
+        check_secret(owner.shard().settings(), secret).map_err(|error| Halt {
+            code: Code::WrongSecret,
+            reason: error.to_string(),
+            offset: Some(offset),
+        })?;
     }
     if notice != Notice::None {
         metrics::notice(&notice);
