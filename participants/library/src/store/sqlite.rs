@@ -94,7 +94,9 @@ pub enum OpenError {
         known: i64,
     },
     /// Not an ordinary file on a local disk.
-    #[error("no write-ahead log is possible there (journal mode {mode}): an ordinary file on a local disk is needed")]
+    #[error(
+        "no write-ahead log is possible there (journal mode {mode}): an ordinary file on a local disk is needed"
+    )]
     NoWal {
         /// What SQLite offers instead.
         mode: String,
@@ -169,8 +171,7 @@ impl Store for SqliteStore {
     fn begin<'t>(&'t self, session: &'t mut SqliteSession) -> Result<SqliteTransaction<'t>, StoreFault> {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let SqliteSession { connection, may_commit, cursors } = session;
-        let tx =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unavailable)?;
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unavailable)?;
         schema::check(&tx)?;
         Ok(SqliteTransaction {
             tx,
@@ -233,9 +234,8 @@ impl<'t> LocalTransaction for SqliteTransaction<'t> {
     }
 
     fn insert(&mut self, key: &BranchKey<'_>, row: Row) -> Result<(), StoreFault> {
-        rows::insert(self.alive()?, key, &row).map_err(|error| {
-            if is_duplicate(&error) { StoreFault::Conflict } else { unavailable(error) }
-        })?;
+        rows::insert(self.alive()?, key, &row)
+            .map_err(|error| if is_duplicate(&error) { StoreFault::Conflict } else { unavailable(error) })?;
         self.inserted += 1;
         self.last_home = Some(key.home());
         Ok(())
@@ -305,7 +305,10 @@ impl SqliteTransaction<'_> {
 
 fn is_duplicate(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
-    matches!(code, Some(rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY | rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE))
+    matches!(
+        code,
+        Some(rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY | rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE)
+    )
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is called as `map_err(unavailable)`")]

@@ -20,7 +20,7 @@ use crate::barrier::{self, Home, Row};
 /// Branches looked at for each row inserted: more than one, so that purging overtakes inserting.
 const LOOKED_AT_PER_INSERT: usize = 4;
 /// Rows read at once. A branch has six at most, so that two whole ones are always among them.
-const PORTION_ROWS: usize = 16;
+const PORTION_ROWS: u32 = 16;
 
 /// A branch within its home; the default one comes before all others.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,7 +92,7 @@ fn portion(
         PORTION_ROWS,
     ])?;
     let mut branches: Vec<(Cursor, Vec<Row>)> = Vec::new();
-    let mut count = 0;
+    let mut count: u32 = 0;
     while let Some(row) = found.next()? {
         count += 1;
         let branch =

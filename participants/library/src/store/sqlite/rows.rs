@@ -62,10 +62,7 @@ pub(super) fn operation(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Res
         .ok_or_else(|| unreadable(column, format!("no such operation: {name}")))
 }
 
-fn unreadable(
-    column: usize,
-    cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> rusqlite::Error {
+fn unreadable(column: usize, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, cause.into())
 }
 
