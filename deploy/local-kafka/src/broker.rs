@@ -36,7 +36,7 @@ exit $status
 
 pub(crate) struct Broker {
     index: usize,
-    port: u16,
+    ports: Ports,
     java: PathBuf,
     classpath: String,
     data: PathBuf,
@@ -70,7 +70,7 @@ impl Broker {
         write("log4j2.properties", properties::log4j(&folder.join("kafka.log")))?;
         Ok(Self {
             index,
-            port: cluster[index].broker,
+            ports: cluster[index],
             java: java.to_owned(),
             classpath: classpath.to_owned(),
             data: data.to_owned(),
@@ -84,8 +84,9 @@ impl Broker {
         self.index + 1
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
+    /// Every port that answers requests of clients.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = u16> + use<> {
+        [Some(self.ports.broker), self.ports.client.map(|client| client.port)].into_iter().flatten()
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {

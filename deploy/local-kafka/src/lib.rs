@@ -12,8 +12,8 @@
 //!
 //! Deliberately absent: TLS, authentication, keeping data. It is no way to run Kafka for anyone else.
 
-use std::net::TcpListener;
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ mod properties;
 pub use jars::KAFKA_VERSION;
 
 use broker::Broker;
-use properties::Ports;
+use properties::{ClientListener, Ports};
 
 /// How long a cluster may take until every broker knows every other: three start in 7 s on an idle machine.
 pub const READY_TIMEOUT: Duration = Duration::from_mins(2);
@@ -135,6 +135,7 @@ pub struct LocalKafka {
     // Before `data`: the brokers end before their folder goes.
     brokers: Vec<Broker>,
     bootstrap: String,
+    behind: Vec<SocketAddr>,
     data: TempDir,
 }
 
@@ -144,10 +145,25 @@ impl LocalKafka {
     /// # Errors
     /// What is missing, with its remedy; or the end of a broker's log.
     pub fn start(size: ClusterSize) -> Result<Self, LaunchError> {
+        Self::start_with(size, &[])
+    }
+
+    /// The same with one more listener per broker, for clients that are to take a way round, through a proxy say:
+    /// who asks there is told the addresses in `advertised`, in the order of the brokers. Brokers talk to each other
+    /// directly, and [`Self::bootstrap`] still names the direct way.
+    ///
+    /// # Panics
+    /// Unless there is one address for each broker.
+    pub fn start_behind(size: ClusterSize, advertised: &[SocketAddr]) -> Result<Self, LaunchError> {
+        assert_eq!(advertised.len(), size.brokers(), "one address for each broker");
+        Self::start_with(size, advertised)
+    }
+
+    fn start_with(size: ClusterSize, advertised: &[SocketAddr]) -> Result<Self, LaunchError> {
         let java = jars::find_java()?;
         let classpath = jars::classpath()?;
         for _ in 0..ATTEMPTS_MAX {
-            match Self::start_once(size, &java, &classpath) {
+            match Self::start_once(size, advertised, &java, &classpath) {
                 Err(error) if is_port_clash(&error) => {
                     tracing::warn!(%error, "a port was taken; trying others");
                 }
@@ -160,6 +176,12 @@ impl LocalKafka {
     /// Where it listens, `host:port` of every broker, with commas between.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// The additional listener of each broker, whose clients are told the advertised addresses; empty unless this
+    /// was started with [`Self::start_behind`].
+    pub fn behind(&self) -> &[SocketAddr] {
+        &self.behind
     }
 
     /// How many brokers there are, running or not.
@@ -195,12 +217,19 @@ impl LocalKafka {
         self.data.path().to_owned()
     }
 
-    fn start_once(size: ClusterSize, java: &std::path::Path, classpath: &str) -> Result<Self, LaunchError> {
+    fn start_once(
+        size: ClusterSize,
+        advertised: &[SocketAddr],
+        java: &Path,
+        classpath: &str,
+    ) -> Result<Self, LaunchError> {
         let data = tempfile::Builder::new()
             .prefix("sagamore-kafka-")
             .tempdir()
             .map_err(LaunchError::io("make a folder"))?;
-        let ports: Vec<Ports> = (0..size.brokers()).map(|_| free_ports()).collect::<Result<_, _>>()?;
+        let ports: Vec<Ports> = (0..size.brokers())
+            .map(|index| free_ports(advertised.get(index).copied()))
+            .collect::<Result<_, _>>()?;
         let cluster_id = random_cluster_id();
         let mut brokers = Vec::new();
         for index in 0..size.brokers() {
@@ -216,7 +245,9 @@ impl LocalKafka {
         })?;
         wait_until_ready(&mut brokers, size.brokers())?;
         let bootstrap: Vec<_> = ports.iter().map(|ports| format!("127.0.0.1:{}", ports.broker)).collect();
-        Ok(Self { brokers, bootstrap: bootstrap.join(","), data })
+        let behind = ports.iter().filter_map(|ports| ports.client);
+        let behind = behind.map(|client| SocketAddr::from(([127, 0, 0, 1], client.port))).collect();
+        Ok(Self { brokers, bootstrap: bootstrap.join(","), behind, data })
     }
 }
 
@@ -224,7 +255,8 @@ impl LocalKafka {
 fn wait_until_ready(brokers: &mut [Broker], alive: usize) -> Result<(), LaunchError> {
     let deadline = Instant::now() + READY_TIMEOUT;
     for broker in brokers {
-        while probe::brokers_known_at(broker.port()).is_none_or(|known| known < alive) {
+        let is_late = |port| probe::brokers_known_at(port).is_none_or(|known| known < alive);
+        while broker.ports().any(is_late) {
             if broker.has_ended() {
                 return Err(LaunchError::BrokerEnded { id: broker.id(), log: broker.log_tail() });
             }
@@ -254,8 +286,10 @@ fn is_port_clash(error: &LaunchError) -> bool {
     }
 }
 
-fn free_ports() -> Result<Ports, LaunchError> {
-    Ok(Ports { broker: free_port()?, controller: free_port()? })
+fn free_ports(advertised: Option<SocketAddr>) -> Result<Ports, LaunchError> {
+    let listener = |advertised| free_port().map(|port| ClientListener { port, advertised });
+    let client = advertised.map(listener).transpose()?;
+    Ok(Ports { broker: free_port()?, controller: free_port()?, client })
 }
 
 /// A port nobody listens on just now. Random, because others on this machine look for one at the same time.

@@ -1,6 +1,7 @@
 //! The properties of one broker.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// Where one broker listens.
@@ -8,11 +9,19 @@ use std::path::Path;
 pub(crate) struct Ports {
     pub(crate) broker: u16,
     pub(crate) controller: u16,
+    pub(crate) client: Option<ClientListener>,
+}
+
+/// A listener for clients who are told another address than its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientListener {
+    pub(crate) port: u16,
+    pub(crate) advertised: SocketAddr,
 }
 
 /// `server.properties` of the broker at `index` of these.
 pub(crate) fn server(index: usize, cluster: &[Ports], log_dir: &Path) -> String {
-    let Ports { broker, controller } = cluster[index];
+    let Ports { broker, controller, client } = cluster[index];
     let voters: Vec<_> = cluster
         .iter()
         .enumerate()
@@ -30,9 +39,15 @@ pub(crate) fn server(index: usize, cluster: &[Ports], log_dir: &Path) -> String 
     set("controller.quorum.voters", &voters.join(","));
     set("controller.listener.names", "CONTROLLER");
     set("inter.broker.listener.name", "BROKER");
-    set("listener.security.protocol.map", "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT");
-    set("listeners", &format!("BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}"));
-    set("advertised.listeners", &format!("BROKER://127.0.0.1:{broker}"));
+    set("listener.security.protocol.map", "BROKER:PLAINTEXT,CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT");
+    let mut listeners = format!("BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}");
+    let mut advertised = format!("BROKER://127.0.0.1:{broker}");
+    if let Some(client) = client {
+        write!(listeners, ",CLIENT://127.0.0.1:{}", client.port).expect("a String takes everything");
+        write!(advertised, ",CLIENT://{}", client.advertised).expect("a String takes everything");
+    }
+    set("listeners", &listeners);
+    set("advertised.listeners", &advertised);
     set("log.dirs", &log_dir.display().to_string());
     set("default.replication.factor", &replication.to_string());
     set("min.insync.replicas", &in_sync.to_string());
