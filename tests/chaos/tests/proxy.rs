@@ -1,0 +1,315 @@
+//! The proxy before three real brokers: what passes is unchanged, and each fault happens, is counted, and does to a
+//! client what it would do on a network.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use sagamore_chaos::proxy::{Action, Api, Proxy, Rule};
+use sagamore_end_to_end::wait;
+use sagamore_local_kafka::{ClusterSize, LocalKafka};
+
+type Sender = ThreadedProducer<DefaultProducerContext>;
+
+/// Longest wait for anything here; on an idle machine everything takes a second at most.
+const SOON: Duration = Duration::from_secs(20);
+/// Longer than anything takes by itself, on a busy machine too.
+const DELAY: Duration = Duration::from_millis(400);
+/// The error codes of a producer that is no longer the owner of its transactional id.
+const FENCED: [i16; 2] = [47, 90];
+
+/// For all tests: their clients and topics have names of their own.
+static KAFKA: LazyLock<(LocalKafka, Proxy)> =
+    LazyLock::new(|| Proxy::with_kafka(ClusterSize::Three).unwrap_or_else(|error| panic!("{error}")));
+
+fn direct() -> &'static str {
+    KAFKA.0.bootstrap()
+}
+
+fn proxy() -> &'static Proxy {
+    &KAFKA.1
+}
+
+/// A topic with this many partitions, made without the proxy.
+fn topic(name: &str, partitions: i32) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", direct()).create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(3));
+    runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap()[0].as_ref().unwrap();
+    // All three know it: nobody is told of a topic without leaders.
+    wait::until(SOON, "every partition has a leader", || {
+        let metadata = admin.inner().fetch_metadata(Some(name), SOON).unwrap();
+        let partitions_seen = metadata.topics()[0].partitions();
+        partitions_seen.len() == usize::try_from(partitions).unwrap()
+            && partitions_seen.iter().all(|partition| partition.leader() >= 0)
+    });
+}
+
+/// A client that goes through the proxy.
+fn sender(client_id: &str, transactional_id: Option<&str>) -> Sender {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", proxy().bootstrap())
+        .set("client.id", client_id)
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "0")
+        .set("retry.backoff.ms", "5")
+        .set("reconnect.backoff.ms", "10")
+        .set("reconnect.backoff.max.ms", "200");
+    if let Some(id) = transactional_id {
+        config.set("transactional.id", id).set("transaction.timeout.ms", "30000");
+    }
+    config.create().unwrap()
+}
+
+fn send(sender: &Sender, topic: &str, partition: i32, value: &str) {
+    let record = BaseRecord::<(), str>::to(topic).partition(partition).payload(value);
+    sender.send(record).map_err(|(error, _)| error).unwrap();
+}
+
+/// Everything readers may see, by partition in the order of the log, without the proxy. Reads to the last stable
+/// offset of this moment.
+fn committed(topic: &str) -> BTreeMap<i32, Vec<String>> {
+    read(direct(), topic)
+}
+
+fn read(bootstrap: &str, topic: &str) -> BTreeMap<i32, Vec<String>> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("client.id", "reader")
+        .set("group.id", "reader")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), SOON).unwrap();
+    let mut from = TopicPartitionList::new();
+    for partition in metadata.topics()[0].partitions() {
+        from.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
+    }
+    consumer.assign(&from).unwrap();
+    let mut seen: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+    let mut ends = BTreeSet::new();
+    let deadline = Instant::now() + SOON;
+    while ends.len() < from.count() {
+        assert!(Instant::now() < deadline, "{topic}: not read to its end");
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(record)) => {
+                let text = String::from_utf8_lossy(record.payload().unwrap()).into_owned();
+                seen.entry(record.partition()).or_default().push(text);
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                ends.insert(partition);
+            }
+            Some(Err(error)) => println!("{topic}: {error}"),
+            None => {}
+        }
+    }
+    seen
+}
+
+#[test]
+fn without_rules_everything_passes_unchanged_through_every_port() {
+    topic("plain", 6);
+    let sender = sender("plain", None);
+    let metadata = sender.client().fetch_metadata(Some("plain"), SOON).unwrap();
+    let mut told: Vec<String> =
+        metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())).collect();
+    let mut ports: Vec<String> = proxy().bootstrap().split(',').map(str::to_owned).collect();
+    told.sort();
+    ports.sort();
+    assert_eq!(told, ports, "clients are told the proxy's ports");
+
+    // From nothing to a frame of a megabyte.
+    let value = |number: usize| format!("{number}-{}", "x".repeat(number * number * 100));
+    for number in 0..600 {
+        send(&sender, "plain", i32::try_from(number % 6).unwrap(), &value(number % 95));
+    }
+    sender.flush(SOON).unwrap();
+    let expected: BTreeMap<i32, Vec<String>> = (0..6_usize)
+        .map(|partition| {
+            let own = (partition..600).step_by(6).map(|number| value(number % 95));
+            (i32::try_from(partition).unwrap(), own.collect())
+        })
+        .collect();
+    // Not assert_eq: nobody wants to read all that.
+    assert!(read(&proxy().bootstrap(), "plain") == expected, "read through the proxy");
+    assert!(committed("plain") == expected, "read without it");
+    for totals in proxy().totals() {
+        println!("{totals:?}");
+        assert!(totals.connections > 0 && totals.requests > 0 && totals.responses > 0, "{totals:?}");
+        assert_eq!((totals.unparsed, totals.unmatched, totals.opaque), (0, 0, 0), "{totals:?}");
+    }
+}
+
+#[test]
+fn connections_cut_during_produce_lose_and_double_nothing() {
+    topic("cut", 1);
+    let produce =
+        |action| proxy().set(Rule::new(action).api(Api::PRODUCE).client_id_prefix("cut").every(20).times(5));
+    let sender = sender("cut", None);
+    let (before, after) = (produce(Action::CutBeforeRequest), produce(Action::CutAfterRequest));
+    let dropped = produce(Action::DropResponse);
+    let mut expected = Vec::new();
+    let faults = || [before.counts().cut, after.counts().cut, dropped.counts().dropped];
+    wait::until(SOON, "each fault five times", || {
+        for _ in 0..10 {
+            let value = format!("record {}", expected.len());
+            send(&sender, "cut", 0, &value);
+            expected.push(value);
+        }
+        faults() == [5, 5, 5]
+    });
+    sender.flush(SOON).unwrap();
+    assert_eq!(committed("cut"), BTreeMap::from([(0, expected)]));
+    println!("before, after, dropped: {:?}", faults());
+}
+
+#[test]
+fn a_delay_is_as_long_as_it_says_and_a_pipeline_is_delayed_once() {
+    topic("slow", 1);
+    let sender = sender("slow", None);
+    let produce = || Rule::new(Action::DelayRequest(DELAY)).api(Api::PRODUCE).client_id_prefix("slow");
+    let round = |count: usize| {
+        let begun = Instant::now();
+        for number in 0..count {
+            send(&sender, "slow", 0, &number.to_string());
+            // Requests of their own, up to five in flight.
+            thread::sleep(Duration::from_millis(10));
+        }
+        sender.flush(SOON).unwrap();
+        begun.elapsed()
+    };
+    let warm = round(1);
+    let quick = round(1);
+    let rule = proxy().set(produce());
+    let (alone, five) = (round(1), round(5));
+    rule.remove();
+    let answer =
+        proxy().set(Rule::new(Action::DelayResponse(DELAY)).api(Api::PRODUCE).client_id_prefix("slow"));
+    let back = round(1);
+    answer.remove();
+    println!("first {warm:?}, none {quick:?}, request {alone:?}, five requests {five:?}, response {back:?}");
+    assert!(quick < DELAY && alone >= DELAY && back >= DELAY, "{quick:?} {alone:?} {back:?}");
+    assert!((DELAY..DELAY * 3).contains(&five), "{five:?}: delayed side by side, not one after the other");
+    assert!(rule.counts().delayed >= 2 && answer.counts().delayed == 1, "{rule:?}", rule = rule.counts());
+}
+
+#[test]
+fn a_request_held_and_released_in_time_goes_its_own_way() {
+    topic("patient", 1);
+    let sender = sender("patient", None);
+    let rule =
+        proxy().set(Rule::new(Action::HoldRequest).api(Api::PRODUCE).client_id_prefix("patient").times(1));
+    send(&sender, "patient", 0, "held");
+    wait::until(SOON, "it is held", || rule.counts().held == 1);
+    assert_eq!(sender.in_flight_count(), 1);
+    assert_eq!(committed("patient"), BTreeMap::new());
+    assert_eq!(rule.release(), 1);
+    sender.flush(SOON).unwrap();
+    assert_eq!(committed("patient")[&0], ["held"]);
+    let counts = rule.counts();
+    assert_eq!((counts.released, counts.released_late, counts.answers), (1, 0, BTreeMap::from([(0, 1)])));
+}
+
+#[test]
+fn a_later_request_of_another_kind_overtakes() {
+    topic("overtaken", 1);
+    let sender = sender("overtaken", None);
+    let metadata = || sender.client().fetch_metadata(Some("overtaken"), SOON).unwrap();
+    metadata();
+    let rule = proxy().set(
+        Rule::new(Action::LetOvertake(Duration::from_millis(200)))
+            .api(Api::PRODUCE)
+            .client_id_prefix("overtaken"),
+    );
+    let mut sent = Vec::new();
+    // Metadata goes to any of the three brokers; now and then to the one that leads.
+    wait::until(SOON, "it was overtaken", || {
+        let value = sent.len().to_string();
+        send(&sender, "overtaken", 0, &value);
+        sent.push(value);
+        metadata();
+        rule.counts().overtaken >= 1
+    });
+    rule.remove();
+    sender.flush(SOON).unwrap();
+    assert_eq!(committed("overtaken")[&0], sent);
+    println!("{:?}", rule.counts());
+}
+
+#[test]
+fn a_commit_that_arrives_after_another_owner_has_taken_over_commits_nothing() {
+    topic("owners", 1);
+    let former = sender("former", Some("owned"));
+    former.init_transactions(SOON).unwrap();
+    former.begin_transaction().unwrap();
+    send(&former, "owners", 0, "of the former owner");
+    former.flush(SOON).unwrap();
+    let rule = proxy().set(
+        Rule::new(Action::HoldRequestAndCut)
+            .api(Api::END_TXN)
+            .client_id_prefix("former")
+            .transactional_id("owned"),
+    );
+    let commit = thread::spawn(move || former.commit_transaction(SOON));
+    wait::until(SOON, "its commit is held", || rule.counts().held >= 1);
+
+    let owner = sender("owner", Some("owned"));
+    owner.init_transactions(SOON).unwrap();
+    owner.begin_transaction().unwrap();
+    send(&owner, "owners", 0, "of the owner");
+    owner.flush(SOON).unwrap();
+
+    // Whatever the former asks from now on passes; what it asked before arrives late.
+    rule.remove();
+    let released = u64::try_from(rule.release()).unwrap();
+    wait::until(SOON, "late answers", || rule.counts().answers.values().sum::<u64>() == released);
+    let counts = rule.counts();
+    println!("{counts:?}");
+    assert!(counts.released_late >= 1 && counts.cut >= 1, "{counts:?}");
+    assert!(counts.answers.keys().all(|code| FENCED.contains(code)), "{counts:?}");
+    assert_eq!(committed("owners"), BTreeMap::new(), "nothing of either is committed yet");
+    owner.commit_transaction(SOON).unwrap();
+    let told = commit.join().unwrap();
+    println!("the former owner is told: {told:?}");
+    assert!(told.is_err());
+    assert_eq!(committed("owners")[&0], ["of the owner"]);
+}
+
+/// Why a checkpoint must be safe when only a prefix of it is committed: librdkafka asks again by itself, and without
+/// KIP-890 the first request ends the next Kafka transaction of the same owner.
+#[test]
+fn a_commit_that_arrives_late_commits_half_of_the_next_transaction() {
+    topic("halves", 1);
+    let owner = sender("halves", Some("halved"));
+    owner.init_transactions(SOON).unwrap();
+    owner.begin_transaction().unwrap();
+    send(&owner, "halves", 0, "first, whole");
+    owner.flush(SOON).unwrap();
+    let rule = proxy()
+        .set(Rule::new(Action::HoldRequestAndCut).api(Api::END_TXN).transactional_id("halved").times(1));
+    owner.commit_transaction(SOON).unwrap();
+    assert_eq!(committed("halves")[&0], ["first, whole"]);
+
+    owner.begin_transaction().unwrap();
+    send(&owner, "halves", 0, "second, begun");
+    owner.flush(SOON).unwrap();
+    assert_eq!(committed("halves")[&0], ["first, whole"]);
+    assert_eq!(rule.release(), 1);
+    wait::until(SOON, "a late answer", || rule.counts().answers.values().sum::<u64>() == 1);
+    assert_eq!(rule.counts().answers, BTreeMap::from([(0, 1)]), "the broker believes it");
+    wait::until(SOON, "half of it is committed", || committed("halves")[&0].len() == 2);
+    assert_eq!(rule.counts().released_late, 1);
+}
