@@ -35,6 +35,11 @@ pub async fn send(url: &str, body: String, patience: Duration) -> Result<Answer,
     answer(CLIENT.post(url).body(body), patience).await
 }
 
+/// `GET`, for tasks.
+pub async fn fetch(url: &str, patience: Duration) -> Result<Answer, String> {
+    answer(CLIENT.get(url), patience).await
+}
+
 async fn answer(request: reqwest::RequestBuilder, patience: Duration) -> Result<Answer, String> {
     let told = request.timeout(patience).send().await.map_err(|error| error.to_string())?;
     let status = told.status().as_u16();

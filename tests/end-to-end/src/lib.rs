@@ -23,6 +23,9 @@ pub mod stage;
 pub mod topics;
 pub mod wait;
 
+/// The whole of the binary `sagamore`, for other crates whose tests run it as a process.
+pub use sagamore::cli::main as sagamore_main;
+
 /// One broker for all tests that leave it alone; each has topics under a prefix of its own.
 pub static KAFKA: LazyLock<LocalKafka> =
     LazyLock::new(|| LocalKafka::start(ClusterSize::One).unwrap_or_else(|error| panic!("{error}")));

@@ -32,18 +32,31 @@ const KILLED_WITHIN: Duration = Duration::from_secs(20);
 const TAIL_LINES: usize = 40;
 
 /// Where the logs of a test are; kept and printed when it fails.
-pub struct Folder(Option<tempfile::TempDir>);
+pub struct Folder(Place);
+
+enum Place {
+    Temporary(Option<tempfile::TempDir>),
+    Given(PathBuf),
+}
 
 impl Folder {
     /// A new one.
     pub fn new(test: &str) -> Arc<Self> {
         let folder = tempfile::Builder::new().prefix(&format!("sagamore-{test}-")).tempdir();
-        Arc::new(Self(Some(folder.expect("a temporary folder can be made"))))
+        Arc::new(Self(Place::Temporary(Some(folder.expect("a temporary folder can be made")))))
+    }
+
+    /// One that is there already, and stays.
+    pub fn at(path: PathBuf) -> Arc<Self> {
+        Arc::new(Self(Place::Given(path)))
     }
 
     /// Its path.
     pub fn path(&self) -> &Path {
-        self.0.as_ref().expect("it is taken at the end only").path()
+        match &self.0 {
+            Place::Temporary(folder) => folder.as_ref().expect("it is taken at the end only").path(),
+            Place::Given(path) => path,
+        }
     }
 
     fn print_logs(folder: &Path) {
@@ -63,7 +76,8 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if let Some(folder) = self.0.take()
+        if let Place::Temporary(folder) = &mut self.0
+            && let Some(folder) = folder.take()
             && thread::panicking()
         {
             Self::print_logs(&folder.keep());
@@ -103,6 +117,11 @@ impl Process {
     /// What its logs are called.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Sends a signal, such as `STOP`.
