@@ -78,9 +78,11 @@ const STATEMENTS_KEPT: usize = 64;
 pub struct SqliteStore {
     path: PathBuf,
     busy_timeout: Duration,
-    /// Who waits here is woken; who waits for SQLite's lock asks again and again.
-    turn: Arc<Mutex<()>>,
+    /// Who waits here is woken; who waits for SQLite's lock asks again and again. Inside, how far purging has come.
+    turn: Arc<Mutex<Cursors>>,
 }
+
+type Cursors = BTreeMap<Home, Cursor>;
 
 /// Why a file is no store.
 #[derive(Debug, thiserror::Error)]
@@ -113,11 +115,8 @@ impl SqliteStore {
         path: impl AsRef<Path>,
         prepare: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<Self, OpenError> {
-        let store = Self {
-            path: path.as_ref().to_owned(),
-            busy_timeout: BUSY_TIMEOUT_DEFAULT,
-            turn: Arc::new(Mutex::new(())),
-        };
+        let store =
+            Self { path: path.as_ref().to_owned(), busy_timeout: BUSY_TIMEOUT_DEFAULT, turn: Arc::default() };
         let mut connection = store.connect(OpenFlags::SQLITE_OPEN_CREATE)?;
         schema::use_wal(&connection, store.busy_timeout)?;
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -151,7 +150,6 @@ impl SqliteStore {
 pub struct SqliteSession {
     connection: Connection,
     may_commit: Arc<AtomicBool>,
-    cursors: BTreeMap<Home, Cursor>,
 }
 
 impl Store for SqliteStore {
@@ -165,24 +163,23 @@ impl Store for SqliteStore {
         let may_commit = Arc::new(AtomicBool::new(false));
         let hook = Arc::clone(&may_commit);
         connection.commit_hook(Some(move || !hook.load(Ordering::Relaxed))).map_err(unavailable)?;
-        Ok(SqliteSession { connection, may_commit, cursors: BTreeMap::new() })
+        Ok(SqliteSession { connection, may_commit })
     }
 
     fn begin<'t>(&'t self, session: &'t mut SqliteSession) -> Result<SqliteTransaction<'t>, StoreFault> {
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let SqliteSession { connection, may_commit, cursors } = session;
+        let cursors = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let SqliteSession { connection, may_commit } = session;
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unavailable)?;
         schema::check(&tx)?;
         Ok(SqliteTransaction {
             tx,
             may_commit,
-            cursors,
             horizons: BTreeMap::new(),
             rows: Vec::new(),
             inserted: 0,
             last_home: None,
             has_savepoint: false,
-            _turn: turn,
+            cursors,
         })
     }
 }
@@ -191,7 +188,6 @@ impl Store for SqliteStore {
 pub struct SqliteTransaction<'t> {
     tx: Transaction<'t>,
     may_commit: &'t AtomicBool,
-    cursors: &'t mut BTreeMap<Home, Cursor>,
     /// Of the homes met so far. A command that fails does not take its watermark back.
     horizons: BTreeMap<Home, Horizon>,
     /// The rows of the last branch asked for.
@@ -199,8 +195,8 @@ pub struct SqliteTransaction<'t> {
     inserted: usize,
     last_home: Option<Home>,
     has_savepoint: bool,
-    /// Let go last, when `tx` has ended.
-    _turn: MutexGuard<'t, ()>,
+    /// The turn: the last field, so that it is let go when `tx` has ended.
+    cursors: MutexGuard<'t, Cursors>,
 }
 
 #[derive(Clone, Copy)]
@@ -256,10 +252,11 @@ impl<'t> LocalTransaction for SqliteTransaction<'t> {
         // Fails when what the commands wrote is not what this would commit.
         self.release()?;
         self.tidy().map_err(unavailable)?;
-        let Self { tx, may_commit, .. } = self;
+        let Self { tx, may_commit, cursors, .. } = self;
         may_commit.store(true, Ordering::Relaxed);
         let result = tx.commit();
         may_commit.store(false, Ordering::Relaxed);
+        drop(cursors);
         result.map_err(unavailable)
     }
 }

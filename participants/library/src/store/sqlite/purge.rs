@@ -48,7 +48,7 @@ pub(super) fn purge(
     let enough = inserted * LOOKED_AT_PER_INSERT;
     let mut looked_at = 0;
     while looked_at < enough {
-        let (branches, is_end) = portion(connection, home, cursor)?;
+        let Portion { branches, is_end } = portion(connection, home, cursor)?;
         looked_at += branches.len();
         let (mut has_purged, mut has_younger) = (false, false);
         for (branch, rows) in branches {
@@ -71,12 +71,15 @@ pub(super) fn purge(
     Ok(())
 }
 
-/// The next whole branches behind the cursor, and whether they are the last.
-fn portion(
-    connection: &Connection,
-    home: Home,
-    cursor: &Cursor,
-) -> rusqlite::Result<(Vec<(Cursor, Vec<Row>)>, bool)> {
+struct Portion {
+    /// Whole ones.
+    branches: Vec<(Cursor, Vec<Row>)>,
+    /// Nothing follows.
+    is_end: bool,
+}
+
+/// The next branches behind the cursor.
+fn portion(connection: &Connection, home: Home, cursor: &Cursor) -> rusqlite::Result<Portion> {
     let mut statement = connection.prepare_cached(
         "SELECT birth, subject, step, branch, operation, issued_ms, answer FROM sagamore_barrier
          WHERE instance = ?1 AND home = ?2 AND (birth, subject, step, branch) > (?3, ?4, ?5, ?6)
@@ -112,7 +115,7 @@ fn portion(
         // The rest of it may follow.
         branches.pop();
     }
-    Ok((branches, is_end))
+    Ok(Portion { branches, is_end })
 }
 
 fn delete(connection: &Connection, home: Home, branch: &Cursor) -> rusqlite::Result<()> {
