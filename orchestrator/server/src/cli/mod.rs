@@ -19,11 +19,11 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use exit::{Exit, Failure, Outcome};
 use output::{Format, Printer};
 
+pub mod config_file;
 pub mod exit;
 pub mod output;
 
 mod api;
-mod config_file;
 mod define;
 mod demo;
 mod dev;
@@ -145,7 +145,7 @@ fn told(error: &clap::Error) -> Exit {
 }
 
 /// The command line as clap knows it.
-fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     with_variables(Cli::command())
 }
 
