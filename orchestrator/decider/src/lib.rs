@@ -14,6 +14,7 @@ pub mod definition;
 pub mod definitions;
 pub mod finished;
 pub mod identity;
+pub mod invariants;
 pub mod journal;
 pub mod outbox;
 pub mod output;

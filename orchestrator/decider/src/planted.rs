@@ -38,6 +38,7 @@ mod switch {
 
     thread_local! {
         static PLANTED: Cell<Option<Defect>> = const { Cell::new(None) };
+        static LEVEL_MAX_NOW: Cell<u32> = const { Cell::new(crate::settings::LEVEL_MAX) };
         static OWN_CLOCK: Cell<Option<Time>> = const { Cell::new(None) };
     }
 
@@ -59,6 +60,22 @@ mod switch {
     pub(crate) fn own_clock() -> Option<Time> {
         OWN_CLOCK.get()
     }
+
+    /// The highest level that the binary which runs now knows: how the simulator has older ones beside newer ones.
+    pub fn set_level_max(level: u32) {
+        LEVEL_MAX_NOW.set(level);
+    }
+
+    pub(crate) fn level_max() -> u32 {
+        LEVEL_MAX_NOW.get()
+    }
+
+    /// A record on which `apply` panics: any that contains this.
+    pub const POISON: &[u8] = b"\"poison\"";
+
+    pub(crate) fn poisons(value: Option<&[u8]>) -> bool {
+        value.is_some_and(|value| value.windows(POISON.len()).any(|bytes| bytes == POISON))
+    }
 }
 
 #[cfg(feature = "planted")]
@@ -67,6 +84,16 @@ pub use switch::*;
 /// Whether this defect is planted.
 #[cfg(not(feature = "planted"))]
 pub(crate) const fn is(_: Defect) -> bool {
+    false
+}
+
+#[cfg(not(feature = "planted"))]
+pub(crate) const fn level_max() -> u32 {
+    crate::settings::LEVEL_MAX
+}
+
+#[cfg(not(feature = "planted"))]
+pub(crate) const fn poisons(_: Option<&[u8]>) -> bool {
     false
 }
 

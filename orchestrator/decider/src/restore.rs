@@ -17,7 +17,7 @@ use crate::identity::Identity;
 use crate::journal::Journal;
 use crate::output::Output;
 use crate::planted::{self, Defect};
-use crate::settings::{LEVEL_MAX, Settings};
+use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::stored::{Key, Stored};
 use crate::timers::{TimerEntry, TimerOwner};
@@ -182,8 +182,9 @@ fn adopt(
     if found != expected {
         return Err(RestoreError::Foreign { found, expected });
     }
-    if head.level > LEVEL_MAX {
-        return Err(RestoreError::Level { level: head.level, known: LEVEL_MAX });
+    let known = planted::level_max();
+    if head.level > known {
+        return Err(RestoreError::Level { level: head.level, known });
     }
     let differs = head.stored_count != stored.count() || head.stored_xor != stored.xor();
     if differs && !planted::is(Defect::StateNotCounted) && !planted::is(Defect::NewestVersion) {

@@ -104,6 +104,7 @@ impl Shard {
     /// # Panics
     /// On an offset that does not rise, and on a state that cannot be: the message names the invariant.
     pub fn apply(&mut self, record: &Record<'_>, outputs: &mut Vec<Output>) -> Notice {
+        assert!(!planted::poisons(record.value), "planted: a record on which apply panics");
         self.pass(record);
         match read_input(record.value) {
             Ok(mut input) => {

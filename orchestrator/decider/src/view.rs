@@ -134,6 +134,11 @@ impl Shard {
         self.level
     }
 
+    /// Whether this binary knows the rules of its level. If not, the shard halts.
+    pub fn is_understood(&self) -> bool {
+        self.level <= crate::planted::level_max()
+    }
+
     /// The numbers the fold uses.
     pub fn settings(&self) -> &Settings {
         &self.settings

@@ -8,9 +8,9 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Query as UrlQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use sagamore_decider::output::Notice;
@@ -158,25 +158,25 @@ async fn until_applied(
     waiter: &mut Waiter,
     mine: i64,
     deadline: Instant,
-    outcome: &mut Option<Value>,
+    outcome: &mut Option<Ended>,
 ) -> Result<Notice, String> {
     loop {
         match timeout_at(deadline, waiter.told.recv()).await {
             Ok(Some(Told::Applied { offset, notice })) if offset == mine => return Ok(notice),
             // Another start of the same id, or what its transaction has told already.
             Ok(Some(Told::Applied { .. })) => {}
-            Ok(Some(Told::Outcome(record))) => *outcome = outcome_json(&record).or(outcome.take()),
+            Ok(Some(Told::Outcome(record))) => *outcome = ended(&record).or(outcome.take()),
             Ok(Some(Told::Lost) | None) => return Err("the shard has left this server".to_owned()),
             Err(_) => return Err("the start has not been applied in time".to_owned()),
         }
     }
 }
 
-async fn until_outcome(waiter: &mut Waiter, deadline: Instant) -> Option<Value> {
+async fn until_outcome(waiter: &mut Waiter, deadline: Instant) -> Option<Ended> {
     loop {
         match timeout_at(deadline, waiter.told.recv()).await {
             Ok(Some(Told::Outcome(record))) => {
-                if let Some(outcome) = outcome_json(&record) {
+                if let Some(outcome) = ended(&record) {
                     return Some(outcome);
                 }
             }
@@ -186,25 +186,62 @@ async fn until_outcome(waiter: &mut Waiter, deadline: Instant) -> Option<Value> 
     }
 }
 
-/// A transaction's outcome as the API tells it; the refusal of a start is told otherwise.
-fn outcome_json(record: &[u8]) -> Option<Value> {
+/// A transaction's outcome as the API tells it. `data` stays the text it was: a number keeps its digits, and no depth
+/// or size of one is too much.
+#[derive(Debug, Serialize)]
+struct Ended {
+    id: String,
+    outcome: OutcomeKind,
+    birth: String,
+    revision: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    definition: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<RawValue>>,
+}
+
+/// The refusal of a start is told otherwise.
+fn ended(record: &[u8]) -> Option<Ended> {
     let Outcome { subject, outcome, occasion, definition, reason, data, .. } =
         read_outcome(Some(record)).ok()?;
     let (Occasion::Transaction { birth, revision }, false) = (occasion, outcome == OutcomeKind::Refused)
     else {
         return None;
     };
-    let mut body = json!({
-        "id": subject.as_str(), "outcome": outcome, "birth": birth.to_string(), "revision": revision,
-    });
-    if let Some(definition) = definition {
-        body["definition"] = json!(definition);
+    let data = match data {
+        PayloadRef::Json(raw) => Some(raw.to_owned()),
+        PayloadRef::Base64(_) | PayloadRef::Absent => None,
+    };
+    Some(Ended {
+        id: subject.to_string(),
+        outcome,
+        birth: birth.to_string(),
+        revision,
+        definition: definition.map(Into::into),
+        reason: reason.map(Into::into),
+        data,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_told_digit_for_digit_and_at_any_depth() {
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        for data in [r#"{"steps":{"a":12345678901234567890.10}}"#, r#"{"steps":{"a":1e400}}"#, &deep] {
+            let record = format!(
+                r#"{{"specversion":"1.0","type":"sagamore.outcome.v1","subject":"t","birth":"0-1","revision":2,"instance":"00000000-0000-0000-0000-000000000007","outcome":"committed","data":{data}}}"#
+            );
+            let told = ended(record.as_bytes()).expect("an outcome");
+            let body = serde_json::to_string(&told).expect("JSON");
+            assert_eq!(
+                body,
+                format!(r#"{{"id":"t","outcome":"committed","birth":"0-1","revision":2,"data":{data}}}"#)
+            );
+        }
     }
-    if let Some(reason) = reason {
-        body["reason"] = json!(reason);
-    }
-    if let PayloadRef::Json(raw) = data {
-        body["data"] = serde_json::from_str(raw.get()).ok()?;
-    }
-    Some(body)
 }

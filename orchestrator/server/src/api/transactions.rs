@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query as UrlQuery, State};
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Json, Response};
@@ -47,8 +47,13 @@ pub(super) struct ListQuery {
     limit: Option<usize>,
 }
 
-pub(super) async fn get(State(api): State<Api>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+pub(super) async fn get(
+    State(api): State<Api>,
+    path: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Response {
     answer(async {
+        let Path(id) = path?;
         let id = parsed(&id)?;
         let partition = home(&id, api.0.installation.partitions).0;
         let path = format!("/v1/transactions/{id}");
@@ -129,11 +134,12 @@ async fn of_others(api: &Api, status: Option<&str>, most: usize) -> Result<Vec<V
 
 pub(super) async fn verb(
     State(api): State<Api>,
-    Path((id, verb)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     answer(async {
+        let Path((id, verb)) = path?;
         let body = body?;
         let id = parsed(&id)?;
         let wish = match verb.as_str() {

@@ -579,7 +579,7 @@ fn apply(
         offset: Some(offset),
     })?;
     running.inputs += 1;
-    if owner.shard().level() > LEVEL_MAX {
+    if !owner.shard().is_understood() {
         let reason =
             format!("the level was raised to {}, this binary knows {LEVEL_MAX}", owner.shard().level());
         return Err(Halt { code: Code::LevelUnknown, reason, offset: Some(offset) });

@@ -1,0 +1,357 @@
+//! One run to its end, many runs, and the smallest run that still fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sagamore_decider::invariants as inv;
+use sagamore_decider::planted;
+use sagamore_schemas::log::{JournalEntry, Sealed};
+use sagamore_schemas::wire::{Input, OutcomeKind, read_input};
+
+use crate::defects::Defect;
+use crate::faults::Fault;
+use crate::kafka::Place;
+use crate::rows::RowsTaken;
+use crate::server::{caught, place_of_output};
+use crate::witness::Violation;
+use crate::workload::PARTICIPANTS;
+use crate::world::{Plan, World};
+
+/// What came of one run.
+#[derive(Debug, Default, Clone)]
+pub struct Told {
+    /// What must not be, if it was.
+    pub violation: Option<Violation>,
+    /// How often each kind of fault happened.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Rows of transition tables that were taken.
+    pub rows: BTreeSet<String>,
+    /// Transactions by how they ended; `open` is stuck for good, or in a shard that an injected fault has halted.
+    pub ended: BTreeMap<String, u64>,
+    /// Inbox records folded by the witness.
+    pub records: u64,
+}
+
+/// Runs a plan, with a defect or none.
+pub fn run(plan: &Plan, defect: Option<Defect>) -> Told {
+    run_with(plan, defect, None).0
+}
+
+/// The same, and what happened, line by line.
+pub fn run_with(plan: &Plan, defect: Option<Defect>, story: Option<Vec<String>>) -> (Told, Vec<String>) {
+    crate::defects::plant(defect);
+    let mut world = World::new(plan.clone());
+    world.story = story;
+    let mut rows = BTreeSet::new();
+    let violation = match caught(|| world.run()) {
+        Ok(violation) => violation,
+        Err(text) => {
+            world.witness.panicked(&text);
+            world.witness.violation.clone()
+        }
+    };
+    if violation.is_none() {
+        rows = std::mem::take(&mut world.rows);
+    }
+    let mut told = Told { violation, rows, records: world.witness.records, ..Told::default() };
+    for (fault, count) in world.faults.fired() {
+        told.faults.insert(fault, count);
+    }
+    for (_, fold) in world.witness.folds() {
+        told.rows.extend(fold.rows.iter().map(|row| (*row).to_owned()));
+        for seen in fold.born.values() {
+            let word = seen.ended.map_or_else(|| "open".to_owned(), |ended| ended.to_string());
+            *told.ended.entry(word).or_default() += 1;
+        }
+    }
+    crate::defects::plant(None);
+    planted::set_level_max(1);
+    (told, world.story.take().unwrap_or_default())
+}
+
+/// What came of many runs.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Runs.
+    pub runs: u64,
+    /// Plans that failed, with what they violated; the first few.
+    pub failures: Vec<(Plan, Violation)>,
+    /// The sums.
+    pub told: Told,
+}
+
+impl Summary {
+    fn add(&mut self, plan: &Plan, told: Told) {
+        self.runs += 1;
+        if let Some(violation) = told.violation {
+            self.failures.push((plan.clone(), violation));
+        }
+        self.told.records += told.records;
+        self.told.rows.extend(told.rows);
+        for (fault, count) in told.faults {
+            *self.told.faults.entry(fault).or_default() += count;
+        }
+        for (word, count) in told.ended {
+            *self.told.ended.entry(word).or_default() += count;
+        }
+    }
+}
+
+/// Runs seeds `from..from + count` on so many threads, each run in one of them; stops after a few failures.
+pub fn many(from: u64, count: u64, transactions: usize, threads: usize, progress: &(dyn Fn() + Sync)) -> Summary {
+    const FAILURES_MAX: usize = 5;
+    let next = AtomicU64::new(from);
+    let failures = AtomicU64::new(0);
+    let parts = std::thread::scope(|scope| {
+        let work = || {
+            quietly();
+            let mut summary = Summary::default();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= from + count || failures.load(Ordering::Relaxed) >= FAILURES_MAX as u64 {
+                    return summary;
+                }
+                let plan = Plan { seed, transactions, ..Plan::default() };
+                let told = run(&plan, None);
+                if told.violation.is_some() {
+                    failures.fetch_add(1, Ordering::Relaxed);
+                }
+                summary.add(&plan, told);
+                progress();
+            }
+        };
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect::<Vec<_>>()
+    });
+    let mut all = Summary::default();
+    for part in parts {
+        all.runs += part.runs;
+        all.failures.extend(part.failures);
+        all.told.records += part.told.records;
+        all.told.rows.extend(part.told.rows);
+        for (fault, count) in part.told.faults {
+            *all.told.faults.entry(fault).or_default() += count;
+        }
+        for (word, count) in part.told.ended {
+            *all.told.ended.entry(word).or_default() += count;
+        }
+    }
+    all.failures.sort_by_key(|(plan, _)| plan.seed);
+    all
+}
+
+/// Panics are caught and reported as violations: they need not be printed, too.
+pub fn quietly() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let text = info.to_string();
+            if !text.contains("SAG-INV") && !text.contains("planted") {
+                before(info);
+            }
+        }));
+    });
+}
+
+/// Leaves out orders and kinds of faults while the same invariant is still violated.
+pub fn shrink(plan: &Plan, defect: Option<Defect>, violation: &Violation) -> Plan {
+    let mut smallest = plan.clone();
+    let fails = |plan: &Plan| {
+        run(plan, defect).violation.is_some_and(|found| found.invariant.id == violation.invariant.id)
+    };
+    for number in 0..plan.transactions {
+        let mut smaller = smallest.clone();
+        smaller.without_orders.push(number);
+        if fails(&smaller) {
+            smallest = smaller;
+        }
+    }
+    for fault in Fault::ALL {
+        let mut smaller = smallest.clone();
+        smaller.without_faults.push(*fault);
+        if fails(&smaller) {
+            smallest = smaller;
+        }
+    }
+    smallest
+}
+
+impl World {
+    /// Whether there is nothing left to wait for.
+    pub(crate) fn is_over(&mut self) -> bool {
+        if !self.is_quiet() {
+            return false;
+        }
+        let states = self.shard_states();
+        let retries = &self.retries;
+        (0..self.partitions).all(|partition| {
+            let doomed = self.doomed.contains_key(&partition);
+            let states = states.get(&partition).map(Vec::as_slice).unwrap_or_default();
+            if doomed && states.contains(&"halted") {
+                return true;
+            }
+            let at_rest = states == ["at rest"];
+            let fold = self.witness.folds().find(|(number, _)| *number == partition).map(|(_, fold)| fold);
+            at_rest
+                && fold.is_some_and(|fold| {
+                    fold.held.is_none()
+                        && fold.shard.open_transactions().all(|transaction| {
+                            transaction.is_stuck()
+                                && fold.shard.timers().is_empty()
+                                && retries.get(&transaction.birth).is_some_and(|tried| *tried >= 6)
+                        })
+                })
+        })
+    }
+
+    /// What must hold when everything has ended.
+    pub(crate) fn check_the_end(&mut self) {
+        for partition in 0..self.partitions {
+            if self.doomed.get(&partition) == Some(&Fault::InboxCut) {
+                continue;
+            }
+            self.check_journal(partition);
+            self.check_outputs(partition);
+            self.check_effects(partition);
+        }
+    }
+
+    fn check_journal(&mut self, partition: i32) {
+        let (entries, _) = self.kafka.read_committed(Place::Journal(partition), 0, i64::MAX);
+        let mut sealed: BTreeMap<(i64, u32), (String, Sealed)> = BTreeMap::new();
+        for entry in &entries {
+            let key = entry.record.key.as_deref().unwrap_or_default();
+            if key == sagamore_schemas::log::BARRIER_KEY {
+                continue;
+            }
+            let read: Result<Vec<Sealed>, _> = serde_json::from_slice(entry.record.value.as_deref().unwrap_or_default());
+            let Ok(read) = read else {
+                return self.witness.violated(&inv::JOURNAL_IS_THE_FOLD, "a record that is no journal");
+            };
+            for one in read {
+                let Ok(parsed) = serde_json::from_str::<JournalEntry>(one.entry.get()) else {
+                    return self.witness.violated(&inv::JOURNAL_IS_THE_FOLD, "an entry that cannot be read");
+                };
+                let place = (parsed.offset, parsed.sequence);
+                let text = one.entry.get().to_owned();
+                if let Some((known, _)) = sealed.get(&place)
+                    && *known != text
+                {
+                    let seen = format!("shard {partition}, entry {place:?} is there twice, and differs");
+                    return self.witness.violated(&inv::JOURNAL_IS_THE_FOLD, seen);
+                }
+                sealed.insert(place, (text, one));
+            }
+        }
+        let mut rows = RowsTaken::default();
+        let records: Vec<(Vec<u8>, Vec<u8>)> = sealed
+            .into_values()
+            .map(|(text, one)| {
+                let entry: Option<JournalEntry> = serde_json::from_str(&text).ok();
+                let id = entry.and_then(|entry| Some(entry.transaction?.to_string())).unwrap_or_default();
+                let value = format!(r#"[{{"entry":{text},"chain":"{}"}}]"#, one.chain);
+                (id.into_bytes(), value.into_bytes())
+            })
+            .collect();
+        let head = self.witness.fold(partition).shard.journal().head().clone();
+        let doomed = self.doomed.contains_key(&partition);
+        let found = caught(|| {
+            let entries = rows.read(&records);
+            for entry in &entries {
+                rows.rows_of(entry);
+            }
+            entries.last().map(|entry| (entry.offset, entry.sequence))
+        });
+        match found {
+            Err(text) => self.witness.violated(&inv::JOURNAL_IS_THE_FOLD, format!("shard {partition}: {text}")),
+            Ok(last) => {
+                let last = last.unwrap_or((-1, 0));
+                if last != (head.offset, head.sequence) && !doomed {
+                    let seen = format!("shard {partition}: the journal ends at {last:?}, the fold at {head:?}");
+                    self.witness.violated(&inv::JOURNAL_IS_THE_FOLD, seen);
+                }
+                self.rows.append(&mut rows.rows);
+            }
+        }
+    }
+
+    fn check_outputs(&mut self, partition: i32) {
+        let mut there: BTreeSet<(Place, Option<Vec<u8>>, Option<Vec<u8>>)> = BTreeSet::new();
+        let places = (0..PARTICIPANTS).map(Place::Commands).chain([Place::Outcomes, Place::DeadLetters]);
+        for place in places {
+            let entries = self.kafka.at(place).visible();
+            there.extend(entries.map(|entry| {
+                let own = |bytes: &Option<crate::kafka::Bytes>| bytes.as_deref().map(<[u8]>::to_vec);
+                (place, own(&entry.record.key), own(&entry.record.value))
+            }));
+        }
+        let undeliverable: BTreeSet<String> = self
+            .kafka
+            .at(Place::Inbox(partition))
+            .visible()
+            .filter_map(|entry| match read_input(entry.record.value.as_deref()) {
+                Ok(Input::Undeliverable(lost)) => Some(lost.address.command_id()),
+                _ => None,
+            })
+            .collect();
+        let doomed = self.doomed.contains_key(&partition);
+        let mut missing = None;
+        for output in self.witness.fold(partition).said.iter().flatten() {
+            let key = (place_of_output(output), output.key.clone(), output.value.clone());
+            if there.contains(&key) || doomed {
+                continue;
+            }
+            let command = sagamore_schemas::wire::read_command(output.value.as_deref());
+            if command.is_ok_and(|command| undeliverable.contains(&command.address.command_id())) {
+                continue;
+            }
+            missing = Some(String::from_utf8_lossy(output.value.as_deref().unwrap_or_default()).into_owned());
+            break;
+        }
+        if let Some(missing) = missing {
+            self.witness.violated(&inv::OUTPUTS_ARRIVE, format!("shard {partition}: nowhere is {missing}"));
+        }
+    }
+
+    fn check_effects(&mut self, partition: i32) {
+        let steps: BTreeMap<String, Vec<String>> = self
+            .witness
+            .fold(partition)
+            .shard
+            .definitions()
+            .iter()
+            .map(|(id, plan, _)| (id.to_string(), plan.steps.iter().map(|step| step.name.to_string()).collect()))
+            .collect();
+        let doomed = self.doomed.contains_key(&partition);
+        let born = self.witness.fold(partition).born.clone();
+        for (birth, seen) in born {
+            let Some(ended) = seen.ended else { continue };
+            let standing = |step: &str| {
+                let key = format!("{birth}/{step}");
+                let all = self.desks.iter().map(|desk| desk.read(|ledger| ledger.effects.get(&key).copied()));
+                all.flatten().fold((0, 0), |(count, money), one| (count + one.count, money + one.count * one.delta))
+            };
+            let own: BTreeSet<&String> =
+                steps.iter().filter(|(id, _)| id.split('@').next() == Some(seen.definition.as_str()))
+                    .flat_map(|(_, steps)| steps).collect();
+            let all: Vec<(i64, i64)> = own.iter().map(|step| standing(step)).collect();
+            let wrong = match ended {
+                // Two versions may have different steps: those that were asked count.
+                OutcomeKind::Committed => all.iter().any(|(count, _)| *count > 1)
+                    || seen.executed().any(|step| standing(step).0 != 1),
+                OutcomeKind::Compensated | OutcomeKind::Aborted => all.iter().any(|(count, _)| *count != 0),
+                OutcomeKind::Refused | OutcomeKind::Stuck => true,
+            };
+            let money: i64 = all.iter().map(|(_, money)| money).sum();
+            if wrong && !doomed {
+                let text = format!("{} ({birth}) ended {ended}, and its steps stand {all:?}", seen.subject);
+                return self.witness.violated(&inv::EFFECTS_AGREE, text);
+            }
+            if seen.definition == "transfer" && money != 0 && !doomed {
+                let text = format!("{} ({birth}) ended {ended}, and {money} is left over", seen.subject);
+                return self.witness.violated(&inv::MONEY_STAYS, text);
+            }
+        }
+    }
+}
