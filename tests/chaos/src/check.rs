@@ -321,7 +321,7 @@ fn check_answers(evidence: &Evidence, finals: &BTreeMap<&str, &Told>, verdict: &
     for (id, wish) in &evidence.wishes {
         for answer in &wish.answers {
             verdict.look("answers");
-            let Answer { of, status, body } = answer;
+            let Answer { of, status, body, is_known } = answer;
             let fits = match (of.as_str(), status) {
                 (_, 500.. | 429) | ("start", 202) | ("conflict", 409) => true,
                 ("start", 200) => agrees(body, "outcome", finals.get(id.as_str())),
@@ -330,10 +330,9 @@ fn check_answers(evidence: &Evidence, finals: &BTreeMap<&str, &Told>, verdict: &
                     let is_final = body["status"].as_str().is_some_and(|status| FINAL.contains(&status));
                     !is_final || agrees(body, "status", finals.get(id.as_str()))
                 }
-                // Its start may be forgotten by none within the hour of a run; but it may not have arrived.
-                ("look", 404) => !wish.acknowledged,
                 ("cancel" | "retry", 200 | 409) => true,
-                ("cancel" | "retry", 404) => !wish.acknowledged,
+                // A start that stands in the log only may not have been applied yet.
+                ("look" | "cancel" | "retry", 404) => !is_known,
                 _ => false,
             };
             if !fits {

@@ -74,6 +74,8 @@ pub struct Answer {
     pub status: u64,
     /// The body.
     pub body: Value,
+    /// Whether a server had acknowledged the start before.
+    pub is_known: bool,
 }
 
 /// What a client wanted, and was told.
@@ -85,6 +87,8 @@ pub struct Wish {
     pub input: Value,
     /// Whether its start is in the log for certain.
     pub acknowledged: bool,
+    /// Whether a server has said so, which had it applied by then.
+    pub is_applied: bool,
     /// Whether it wanted it cancelled.
     pub cancels: bool,
     /// All answers.
@@ -188,8 +192,9 @@ impl Evidence {
                 let wish = self.wishes.entry(id).or_default();
                 let status = note["status"].as_u64().unwrap_or_default();
                 let of = text(note, "of").to_owned();
-                wish.acknowledged |= of == "start" && matches!(status, 200 | 202);
-                wish.answers.push(Answer { of, status, body: note["body"].clone() });
+                wish.answers.push(Answer { of, status, body: note["body"].clone(), is_known: wish.is_applied });
+                wish.is_applied |= note["of"] == "start" && matches!(status, 200 | 202);
+                wish.acknowledged |= wish.is_applied;
             }
             "garbage" => drop(self.garbage.insert(text(note, "value").to_owned())),
             "garbage-written" if text(note, "topic").ends_with(".inbox") => {

@@ -17,7 +17,7 @@ use crate::client::{Client, notes_of};
 use crate::evidence::{Evidence, text};
 use crate::faults::{self, Scene, Tally};
 use crate::notes::Notes;
-use crate::schedule::{self, Kind};
+use crate::schedule::{self, Kind, Weights};
 use crate::tail::{Isolation, Tail};
 use crate::world::{PREFIX, World};
 
@@ -93,7 +93,8 @@ pub fn run(options: &Options) -> Result<bool, String> {
         log: Mutex::new(log),
         instance,
     });
-    let plan = schedule::plan(seed, length, &kinds);
+    let weights = if options.faults.is_empty() { Weights::AsUsual } else { Weights::Alike };
+    let plan = schedule::plan(seed, length, &kinds, weights);
     println!("{} faults of {} kinds are planned", plan.len(), kinds.len());
     let client = Client::begin(&scene.world, &scene.notes, seed, options.rate);
     let over = Arc::new(AtomicBool::new(false));
@@ -115,7 +116,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
     let settled = settle(&scene, &client, &mut watch, Duration::from_secs(options.settle));
     over.store(true, Ordering::Relaxed);
     supervisor.join().map_err(|_| "the supervisor panicked: a defect of the harness")?;
-    scene.world.keep_broker_logs();
+    scene.world.keep();
     let stores = scene.world.stores();
     let evidence =
         Evidence::collect(scene.world.bootstrap(), PREFIX, &notes_of(&folder), &stores).map_err(|error| {
@@ -141,7 +142,9 @@ pub fn run(options: &Options) -> Result<bool, String> {
     } else if !is_green {
         let length = length.as_secs();
         println!("everything is kept in {}", folder.display());
-        println!("again: cargo chaos --seconds {length} --seed {seed} --rate {}", options.rate);
+        let kinds: Vec<&str> = options.faults.iter().map(|kind| kind.as_str()).collect();
+        let only = if kinds.is_empty() { String::new() } else { format!(" --faults {}", kinds.join(",")) };
+        println!("again: cargo chaos --seconds {length} --seed {seed} --rate {}{only}", options.rate);
     }
     Ok(is_green)
 }

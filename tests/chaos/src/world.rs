@@ -211,8 +211,15 @@ impl World {
         }
     }
 
-    /// Copies the brokers' own logs into the folder of the run: theirs is gone with them.
-    pub fn keep_broker_logs(&self) {
+    /// Copies what would be gone with the brokers and the small disk into the folder of the run.
+    pub fn keep(&self) {
+        if let Some(disk) = &self.small_disk {
+            for file in fs::read_dir(disk).into_iter().flatten().flatten() {
+                if let Err(error) = fs::copy(file.path(), self.path().join(file.file_name())) {
+                    println!("{} cannot be kept: {error}", file.path().display());
+                }
+            }
+        }
         let data = self.kafka().data_dir();
         for broker in 1..=3 {
             let log = data.join(format!("broker-{broker}")).join("kafka.log");
