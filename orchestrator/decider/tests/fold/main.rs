@@ -11,6 +11,7 @@ mod harness;
 mod admission;
 mod edges;
 mod inputs;
+mod limits;
 mod outbox;
 mod owner;
 mod properties;
