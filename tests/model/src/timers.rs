@@ -10,7 +10,7 @@
 //!
 //! **What is left out.** Other calls, backoff (an attempt follows the one before at once), checkpoints.
 //!
-//! **Properties.** [`SAME_OUTPUTS`], [`ONE_OUTCOME`], [`REPLAY_AGREES`], [`NOT_EARLY`], [`ENDS`].
+//! **Properties.** [`SAME_OUTPUTS`], [`ONE_OUTCOME`], [`REPLAY_AGREES`], [`NOT_EARLY`], [`CLOCK_RISES`], [`ENDS`].
 
 use stateright::{Model, Property};
 
@@ -24,6 +24,8 @@ pub const ONE_OUTCOME: &str = "one outcome is told";
 pub const REPLAY_AGREES: &str = "a replay agrees with the owners";
 /// Between two attempts lies the timeout, as the log counts time.
 pub const NOT_EARLY: &str = "no timer fires early";
+/// What the fold calls now is never before a record it has applied.
+pub const CLOCK_RISES: &str = "the clock never goes back";
 /// As long as it is open, a firing that is late enough ends it.
 pub const ENDS: &str = "an open call can always be ended by its timer";
 
@@ -288,6 +290,11 @@ impl Model for Timers {
                 let (first, second) = (state.issued(1), state.issued(2));
                 first.zip(second).is_none_or(|(first, second)| second >= first + TIMEOUT)
             }),
+            Property::always(CLOCK_RISES, |_, state: &State| {
+                state.owners.iter().all(|owner| {
+                    state.log[..owner.next].iter().all(|record| record.stamp <= owner.fold.clock)
+                })
+            }),
             Property::always(ENDS, |model: &Self, state: &State| {
                 let mut fold = model.replay(&state.log);
                 while let Phase::Calling { attempt, due } = fold.phase {
@@ -321,7 +328,7 @@ impl Protocol for Timers {
         let (mechanism, upholds) = match self.without? {
             Without::TimerFromLog => ("timers from the log", ONE_OUTCOME),
             Without::NowFromLog => ("now from the log", SAME_OUTPUTS),
-            Without::LargestStamp => ("the largest timestamp", NOT_EARLY),
+            Without::LargestStamp => ("the largest timestamp", CLOCK_RISES),
             Without::DueCheck => ("a firing's time has come", NOT_EARLY),
         };
         Some(Missing { mechanism, upholds })
@@ -367,7 +374,8 @@ impl Protocol for Timers {
     fn tell_end(&self, state: &State) -> String {
         let told: Vec<String> =
             state.told.iter().map(|(cause, output)| format!("{} (from {cause})", words(*output))).collect();
-        format!("Told was: {}.", told.join(", "))
+        let clocks = state.owners.each_ref().map(|owner| owner.fold.clock);
+        format!("Told was: {}. The owners' clocks say {} and {}.", told.join(", "), clocks[0], clocks[1])
     }
 }
 
