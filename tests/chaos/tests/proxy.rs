@@ -12,7 +12,9 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::producer::{
+    BaseRecord, DefaultProducerContext, FutureProducer, FutureRecord, Producer, ThreadedProducer,
+};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use sagamore_chaos::proxy::{Action, Api, Proxy, Rule};
 use sagamore_end_to_end::wait;
@@ -21,15 +23,19 @@ use sagamore_local_kafka::{ClusterSize, LocalKafka};
 type Sender = ThreadedProducer<DefaultProducerContext>;
 
 /// Longest wait for anything here; on an idle machine everything takes a second at most.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_mins(1);
 /// Longer than anything takes by itself, on a busy machine too.
 const DELAY: Duration = Duration::from_millis(400);
 /// The error codes of a producer that is no longer the owner of its transactional id.
 const FENCED: [i16; 2] = [47, 90];
 
 /// For all tests: their clients and topics have names of their own.
-static KAFKA: LazyLock<(LocalKafka, Proxy)> =
-    LazyLock::new(|| Proxy::with_kafka(ClusterSize::Three).unwrap_or_else(|error| panic!("{error}")));
+static KAFKA: LazyLock<(LocalKafka, Proxy)> = LazyLock::new(|| {
+    let begun = Instant::now();
+    let both = Proxy::with_kafka(ClusterSize::Three).unwrap_or_else(|error| panic!("{error}"));
+    println!("three brokers after {:?}", begun.elapsed());
+    both
+});
 
 fn direct() -> &'static str {
     KAFKA.0.bootstrap()
@@ -57,19 +63,24 @@ fn topic(name: &str, partitions: i32) {
 
 /// A client that goes through the proxy.
 fn sender(client_id: &str, transactional_id: Option<&str>) -> Sender {
+    let mut config = config(client_id, &proxy().bootstrap());
+    if let Some(id) = transactional_id {
+        config.set("transactional.id", id).set("transaction.timeout.ms", "30000");
+    }
+    config.create().unwrap()
+}
+
+fn config(client_id: &str, bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
-        .set("bootstrap.servers", proxy().bootstrap())
+        .set("bootstrap.servers", bootstrap)
         .set("client.id", client_id)
         .set("enable.idempotence", "true")
         .set("linger.ms", "0")
         .set("retry.backoff.ms", "5")
         .set("reconnect.backoff.ms", "10")
         .set("reconnect.backoff.max.ms", "200");
-    if let Some(id) = transactional_id {
-        config.set("transactional.id", id).set("transaction.timeout.ms", "30000");
-    }
-    config.create().unwrap()
+    config
 }
 
 fn send(sender: &Sender, topic: &str, partition: i32, value: &str) {
@@ -131,15 +142,15 @@ fn without_rules_everything_passes_unchanged_through_every_port() {
     ports.sort();
     assert_eq!(told, ports, "clients are told the proxy's ports");
 
-    // From nothing to a frame of a megabyte.
-    let value = |number: usize| format!("{number}-{}", "x".repeat(number * number * 100));
-    for number in 0..600 {
-        send(&sender, "plain", i32::try_from(number % 6).unwrap(), &value(number % 95));
+    // From nothing to frames of a megabyte.
+    let value = |number: usize| format!("{number}-{}", "x".repeat(number * number * 2_000));
+    for number in 0..120 {
+        send(&sender, "plain", i32::try_from(number % 6).unwrap(), &value(number % 20));
     }
     sender.flush(SOON).unwrap();
     let expected: BTreeMap<i32, Vec<String>> = (0..6_usize)
         .map(|partition| {
-            let own = (partition..600).step_by(6).map(|number| value(number % 95));
+            let own = (partition..120).step_by(6).map(|number| value(number % 20));
             (i32::try_from(partition).unwrap(), own.collect())
         })
         .collect();
@@ -153,23 +164,48 @@ fn without_rules_everything_passes_unchanged_through_every_port() {
     }
 }
 
+/// One record at a time, in turn through the proxy and past it, so that a busy machine is busy for both.
+#[test]
+fn a_proxy_without_rules_costs_little() {
+    topic("cost", 1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (through, past) = (config("cost", &proxy().bootstrap()), config("cost", direct()));
+    let senders: [FutureProducer; 2] = [through, past].map(|config| config.create().unwrap());
+    let round_trip = |sender: &FutureProducer| {
+        let begun = Instant::now();
+        let record = FutureRecord::<(), str>::to("cost").partition(0).payload("x");
+        runtime.block_on(sender.send(record, SOON)).unwrap();
+        begun.elapsed()
+    };
+    senders.iter().for_each(|sender| drop(round_trip(sender)));
+    let rounds: Vec<[Duration; 2]> =
+        (0..200).map(|_| [round_trip(&senders[0]), round_trip(&senders[1])]).collect();
+    let [through, past] = [0, 1].map(|way| {
+        let mut times: Vec<Duration> = rounds.iter().map(|round| round[way]).collect();
+        times.sort();
+        times[times.len() / 2]
+    });
+    println!("median through the proxy {through:?}, past it {past:?}");
+    assert!(through < past * 2 + Duration::from_millis(2), "{through:?}, {past:?}");
+}
+
 #[test]
 fn connections_cut_during_produce_lose_and_double_nothing() {
     topic("cut", 1);
     let produce =
-        |action| proxy().set(Rule::new(action).api(Api::PRODUCE).client_id_prefix("cut").every(20).times(5));
+        |action| proxy().set(Rule::new(action).api(Api::PRODUCE).client_id_prefix("cut").every(5).times(3));
     let sender = sender("cut", None);
     let (before, after) = (produce(Action::CutBeforeRequest), produce(Action::CutAfterRequest));
     let dropped = produce(Action::DropResponse);
     let mut expected = Vec::new();
     let faults = || [before.counts().cut, after.counts().cut, dropped.counts().dropped];
-    wait::until(SOON, "each fault five times", || {
+    wait::until(SOON, "each fault three times", || {
         for _ in 0..10 {
             let value = format!("record {}", expected.len());
             send(&sender, "cut", 0, &value);
             expected.push(value);
         }
-        faults() == [5, 5, 5]
+        faults() == [3, 3, 3]
     });
     sender.flush(SOON).unwrap();
     assert_eq!(committed("cut"), BTreeMap::from([(0, expected)]));
