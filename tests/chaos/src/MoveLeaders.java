@@ -16,7 +16,8 @@ public class MoveLeaders {
     }
 
     public static void main(String[] args) throws Exception {
-        Map<String, Object> config = Map.of("bootstrap.servers", args[0], "default.api.timeout.ms", "20000");
+        Map<String, Object> config = Map.of(
+            "bootstrap.servers", args[0], "request.timeout.ms", "10000", "default.api.timeout.ms", "20000");
         try (Admin admin = Admin.create(config)) {
             var before = look(admin, args[1] + ".");
             Map<TopicPartition, Optional<NewPartitionReassignment>> turned = new HashMap<>();

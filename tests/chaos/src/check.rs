@@ -323,14 +323,15 @@ fn check_answers(evidence: &Evidence, finals: &BTreeMap<&str, &Told>, verdict: &
             verdict.look("answers");
             let Answer { of, status, body, is_known } = answer;
             let fits = match (of.as_str(), status) {
-                (_, 500.. | 429) | ("start", 202) | ("conflict", 409) => true,
+                (_, 500.. | 429) | ("start", 202) | ("conflict", 409) | ("cancel" | "retry", 200 | 409) => {
+                    true
+                }
                 ("start", 200) => agrees(body, "outcome", finals.get(id.as_str())),
                 // Open; or ended, and then as it was told.
                 ("look", 200) => {
                     let is_final = body["status"].as_str().is_some_and(|status| FINAL.contains(&status));
                     !is_final || agrees(body, "status", finals.get(id.as_str()))
                 }
-                ("cancel" | "retry", 200 | 409) => true,
                 // A start that stands in the log only may not have been applied yet.
                 ("look" | "cancel" | "retry", 404) => !is_known,
                 _ => false,

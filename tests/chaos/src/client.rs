@@ -147,11 +147,10 @@ async fn live(shared: &Shared, number: u64) {
     let mut servers = random.fork();
     if twice && random.bool() {
         // Two at once, before anything is known.
-        let (one, other) = tokio::join!(
+        let (one, _) = tokio::join!(
             insist(shared, &start, by_record, &mut servers),
             once(shared, &start, !by_record, 1)
         );
-        drop(other);
         acknowledge(shared, &one);
     } else {
         acknowledge(shared, &insist(shared, &start, by_record, &mut servers).await);
@@ -205,7 +204,7 @@ async fn once(shared: &Shared, start: &Start, by_record: bool, server: usize) ->
         return write(shared, "start", id, &start_record(id, definition, input, time)).await;
     }
     let body = json!({"id": id, "definition": definition, "input": input, "time": time}).to_string();
-    let waits = crate::fate::die(&[id, "waits"]) % 4 == 0;
+    let waits = crate::fate::die(&[id, "waits"]).is_multiple_of(4);
     let (query, patience) = if waits { ("?wait=5s", ANSWER_MAX + WAIT) } else { ("", ANSWER_MAX) };
     let url = format!("{}/v1/transactions{query}", shared.addresses[server % shared.addresses.len()]);
     match http::send(&url, body, patience).await {

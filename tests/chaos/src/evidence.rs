@@ -192,12 +192,17 @@ impl Evidence {
                 let wish = self.wishes.entry(id).or_default();
                 let status = note["status"].as_u64().unwrap_or_default();
                 let of = text(note, "of").to_owned();
-                wish.answers.push(Answer { of, status, body: note["body"].clone(), is_known: wish.is_applied });
+                wish.answers.push(Answer {
+                    of,
+                    status,
+                    body: note["body"].clone(),
+                    is_known: wish.is_applied,
+                });
                 wish.is_applied |= note["of"] == "start" && matches!(status, 200 | 202);
                 wish.acknowledged |= wish.is_applied;
             }
             "garbage" => drop(self.garbage.insert(text(note, "value").to_owned())),
-            "garbage-written" if text(note, "topic").ends_with(".inbox") => {
+            "garbage-written" if text(note, "topic").split('.').next_back() == Some("inbox") => {
                 self.garbage_places.insert(format!("{}-{}", note["partition"], note["offset"]));
             }
             _ => {}

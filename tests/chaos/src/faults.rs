@@ -158,7 +158,7 @@ fn act(scene: &Scene, fault: Fault) -> Became {
         | Kind::ProduceCutBefore
         | Kind::ProduceCutAfter
         | Kind::ProduceHeld
-        | Kind::ProduceOvertaken
+        | Kind::RequestsOvertaken
         | Kind::FetchDelayed
         | Kind::FetchDropped
         | Kind::InitProducerIdDelayed

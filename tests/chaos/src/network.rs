@@ -14,6 +14,12 @@ pub fn disturb(scene: &Scene, fault: Fault) -> Became {
     let Fault { kind, lasts, die, .. } = fault;
     let rule = rule_of(kind, die);
     let active = scene.world.proxy.set(rule.lasting(lasts));
+    if matches!(kind, Kind::InitProducerIdDelayed | Kind::InitProducerIdDropped) {
+        // Nobody asks for an id but a producer that begins: somebody has to take over.
+        let mut server = scene.world.server(die);
+        server.kill();
+        server.start();
+    }
     thread::sleep(lasts);
     active.remove();
     let released = active.release();
@@ -44,7 +50,11 @@ fn rule_of(kind: Kind, die: u64) -> Rule {
         Kind::ProduceCutBefore => to(Action::CutBeforeRequest, Api::PRODUCE).every(15),
         Kind::ProduceCutAfter => to(Action::CutAfterRequest, Api::PRODUCE).every(15),
         Kind::ProduceHeld => ours(to(Action::HoldRequestAndCut, Api::PRODUCE).every(25)).times(10),
-        Kind::ProduceOvertaken => to(Action::LetOvertake(MS(200)), Api::PRODUCE).every(5),
+        // A held request of one kind is overtaken by the next of another on its connection: that is where there are two.
+        Kind::RequestsOvertaken => to(Action::LetOvertake(MS(400)), Api::PRODUCE)
+            .api(Api::OFFSET_COMMIT)
+            .api(Api::HEARTBEAT)
+            .every(3),
         Kind::FetchDelayed => to(Action::DelayResponse(MS(100 + die % 2_000)), Api::FETCH).every(2),
         Kind::FetchDropped => to(Action::DropResponse, Api::FETCH).every(20),
         Kind::InitProducerIdDelayed => {

@@ -169,9 +169,8 @@ impl Watch {
                 serde_json::from_slice(record.payload().unwrap_or_default()).unwrap_or_default();
             let (subject, outcome) = (text(&document, "subject"), text(&document, "outcome"));
             match outcome {
-                "refused" => {}
                 "stuck" if !seen.subjects.contains(subject) => drop(seen.stuck.insert(subject.to_owned())),
-                "stuck" => {}
+                "refused" | "stuck" => {}
                 _ => {
                     seen.stuck.remove(subject);
                     if seen.subjects.insert(subject.to_owned()) {
@@ -256,7 +255,7 @@ fn wait_for_checkpoints(scene: &Scene) -> Result<(), String> {
 fn ends(scene: &Scene) -> Result<u64, String> {
     let mut count = 0;
     crate::tail::read_all(scene.world.bootstrap(), &World::topic("journal"), Isolation::Committed, |_| {
-        count += 1
+        count += 1;
     })?;
     Ok(count)
 }

@@ -65,7 +65,7 @@ kinds! {
     ProduceCutBefore "produce-cut-before" 1 2_000..5_000, "Some Produce never arrive, and their connections end.";
     ProduceCutAfter "produce-cut-after" 1 2_000..5_000, "Some Produce arrive, and nobody learns so.";
     ProduceHeld "produce-held" 1 4_000..9_000, "Some Produce arrive when their sender has long asked again.";
-    ProduceOvertaken "produce-overtaken" 1 3_000..8_000, "A later request goes first.";
+    RequestsOvertaken "requests-overtaken" 1 3_000..8_000, "A later request of another kind goes first.";
     FetchDelayed "fetch-delayed" 1 3_000..9_000, "Answers to Fetch come late.";
     FetchDropped "fetch-dropped" 1 2_000..5_000, "Answers to Fetch are lost with their connections.";
     InitProducerIdDelayed "init-producer-id-delayed" 1 5_000..9_000, "A server is taken off its shards, and takeovers wait.";
@@ -152,8 +152,14 @@ mod tests {
 
     #[test]
     fn the_same_seed_is_the_same_schedule() {
-        assert_eq!(plan(7, FIVE_MINUTES, Kind::ALL, Weights::AsUsual), plan(7, FIVE_MINUTES, Kind::ALL, Weights::AsUsual));
-        assert_ne!(plan(7, FIVE_MINUTES, Kind::ALL, Weights::AsUsual), plan(8, FIVE_MINUTES, Kind::ALL, Weights::AsUsual));
+        assert_eq!(
+            plan(7, FIVE_MINUTES, Kind::ALL, Weights::AsUsual),
+            plan(7, FIVE_MINUTES, Kind::ALL, Weights::AsUsual)
+        );
+        assert_ne!(
+            plan(7, FIVE_MINUTES, Kind::ALL, Weights::AsUsual),
+            plan(8, FIVE_MINUTES, Kind::ALL, Weights::AsUsual)
+        );
     }
 
     #[test]
