@@ -18,10 +18,13 @@ use serde_json::json;
 
 use crate::fate;
 
-/// How it sees a full disk go away, or a file it cannot open yet.
+/// Pause before a store that cannot be opened is tried again: a full disk, or the other instance is quicker.
 const OPEN_AGAIN: Duration = Duration::from_millis(500);
 /// How long a slow answer takes: shorter than any timeout, long enough to be overtaken.
 const SLOW: Duration = Duration::from_millis(400);
+
+/// What is older is read again, a hundred thousand of them perhaps: that is work enough.
+const FRESH: jiff::SignedDuration = jiff::SignedDuration::from_mins(2);
 
 /// The table that the check reads.
 pub const LEDGER: &str = "
@@ -110,6 +113,10 @@ impl Participant for Ledger {
     type Store = SqliteStore;
 
     fn before(&self, command: &Command<'_>) -> Result<(), Fault> {
+        let issued: jiff::Timestamp = command.issued.to_string().parse()?;
+        if issued.duration_until(jiff::Timestamp::now()) > FRESH {
+            return Ok(());
+        }
         let address = &command.address;
         let attempt = address.attempt.to_string();
         let words =

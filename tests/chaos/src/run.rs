@@ -28,6 +28,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// How long the last checkpoints may take after the last outcome.
 const CHECKPOINTS_WITHIN: Duration = Duration::from_secs(20);
+/// Longer than the pause between two checkpoints can become.
+const CHECKPOINTS_EVERY: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// An hour of faults on a real Kafka, and an independent check.
@@ -232,12 +234,13 @@ fn settle(scene: &Scene, client: &Client, watch: &mut Watch, patience: Duration)
     Ok(took)
 }
 
-/// The last checkpoint of each shard holds everything: what is said of it is true a second later.
+/// The last checkpoint of each shard has been written: the journal does not grow any more.
 fn wait_for_checkpoints(scene: &Scene) -> Result<(), String> {
     let begun = Instant::now();
+    let journal = Tail::new(scene.world.bootstrap(), &World::topic("journal"), Isolation::Committed)?;
     let mut before = None;
     loop {
-        let ends = ends(scene)?;
+        let ends = journal.ends()?;
         if before.as_ref() == Some(&ends) {
             return Ok(());
         }
@@ -248,16 +251,8 @@ fn wait_for_checkpoints(scene: &Scene) -> Result<(), String> {
             ));
         }
         before = Some(ends);
-        thread::sleep(Duration::from_secs(3));
+        thread::sleep(CHECKPOINTS_EVERY);
     }
-}
-
-fn ends(scene: &Scene) -> Result<u64, String> {
-    let mut count = 0;
-    crate::tail::read_all(scene.world.bootstrap(), &World::topic("journal"), Isolation::Committed, |_| {
-        count += 1;
-    })?;
-    Ok(count)
 }
 
 /// Kinds that had to happen and did not.

@@ -81,8 +81,8 @@ impl Tail {
         }
     }
 
-    /// Reads to the present end. Every broker must answer.
-    pub fn to_end(&mut self, mut each: impl FnMut(&BorrowedMessage<'_>)) -> Result<(), String> {
+    /// The present end of each partition that has records.
+    pub fn ends(&self) -> Result<BTreeMap<i32, i64>, String> {
         let mut ends = BTreeMap::new();
         for partition in &self.partitions {
             let (low, high) = self
@@ -93,6 +93,12 @@ impl Tail {
                 ends.insert(*partition, high);
             }
         }
+        Ok(ends)
+    }
+
+    /// Reads to the present end. Every broker must answer.
+    pub fn to_end(&mut self, mut each: impl FnMut(&BorrowedMessage<'_>)) -> Result<(), String> {
+        let ends = self.ends()?;
         let mut last = Instant::now();
         let lacks = |tail: &Self| {
             ends.iter().any(|(partition, end)| {
