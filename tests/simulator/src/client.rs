@@ -13,7 +13,7 @@ use crate::kafka::{Place, Record};
 use crate::world::{Event, T0_MS, World};
 
 /// How often a stuck transaction is tried again before it is left to stand.
-const RETRIES: u32 = 6;
+pub(crate) const RETRIES: u32 = 6;
 
 /// What somebody does.
 #[derive(Debug, Clone, Copy)]

@@ -108,6 +108,11 @@ impl Kafka {
         self.partitions.entry(place).or_default()
     }
 
+    /// The end of what is visible of a partition.
+    pub fn high(&self, place: Place) -> i64 {
+        self.partitions.get(&place).map_or(0, Partition::high)
+    }
+
     /// Appends outside any Kafka transaction; returns the offset.
     pub fn append(&mut self, place: Place, record: Record, now: i64) -> i64 {
         self.at(place).append(record, now, None)

@@ -110,6 +110,9 @@ fn many(arguments: &Arguments) -> ExitCode {
     let summary = run::many(arguments.from, arguments.seeds, arguments.transactions, arguments.threads, &progress);
     bar.finish_and_clear();
     println!("{}", report::many(&summary, begun.elapsed()));
+    for (plan, violation) in summary.failures.iter().skip(1) {
+        println!("{}", report::violation(plan, None, violation));
+    }
     for (plan, violation) in summary.failures.iter().take(1) {
         let smallest = run::shrink(plan, None, violation);
         println!("{}", report::violation(&smallest, None, violation));

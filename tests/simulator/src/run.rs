@@ -8,6 +8,7 @@ use sagamore_decider::planted;
 use sagamore_schemas::log::{JournalEntry, Sealed};
 use sagamore_schemas::wire::{Input, OutcomeKind, read_input};
 
+use crate::client::RETRIES;
 use crate::defects::Defect;
 use crate::faults::Fault;
 use crate::kafka::Place;
@@ -199,7 +200,7 @@ impl World {
                         && fold.shard.open_transactions().all(|transaction| {
                             transaction.is_stuck()
                                 && fold.shard.timers().is_empty()
-                                && retries.get(&transaction.birth).is_some_and(|tried| *tried >= 6)
+                                && (doomed || retries.get(&transaction.birth).is_some_and(|tried| *tried >= RETRIES))
                         })
                 })
         })

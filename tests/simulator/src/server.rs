@@ -101,6 +101,7 @@ pub struct Server {
     /// It is on its way out: last checkpoints, nothing new.
     pub stopping: bool,
     heard: VecDeque<ToServer>,
+    group_heard: i64,
     /// How far its clock is off.
     pub skew: i64,
     /// The highest level its binary knows.
@@ -244,9 +245,13 @@ impl World {
     }
 
     fn tell_server(&mut self, server: usize, heard: ToServer) {
-        let delay = self.latency();
-        let life = self.servers[server].life;
-        self.after(delay, Event::Server(server, life, heard));
+        // What the group says to one member comes in order.
+        let at = self.now + self.latency();
+        let member = &mut self.servers[server];
+        let at = at.max(member.group_heard);
+        member.group_heard = at;
+        let life = member.life;
+        self.after(at - self.now, Event::Server(server, life, heard));
     }
 
     /// New records are visible: whoever runs the shard looks after it.
@@ -484,7 +489,11 @@ impl World {
                 let skip = slot.skip;
                 return self.take_over(number, partition, skip);
             }
-            Stage::Resting { .. } | Stage::Restoring { .. } => return,
+            Stage::Resting { until } => {
+                let until = *until;
+                return self.wake(number, partition, until);
+            }
+            Stage::Restoring { .. } => return,
             Stage::Halted { poison: Some(offset) } => {
                 let offset = *offset;
                 return self.look_ahead(number, partition, offset);
@@ -811,7 +820,13 @@ impl World {
         for server in self.servers.iter().filter(|server| server.up) {
             for (partition, slot) in &server.slots {
                 let state = match &slot.stage {
-                    Stage::Running(running) if running.owner.is_at_rest() && running.owner.is_live() => "at rest",
+                    Stage::Running(running)
+                        if running.owner.is_at_rest()
+                            && running.owner.outbox().is_empty()
+                            && running.owner.shard().next_offset() == self.kafka.high(Place::Inbox(*partition)) =>
+                    {
+                        "at rest"
+                    }
                     Stage::Running(_) => "running",
                     Stage::Halted { .. } => "halted",
                     Stage::Restoring { .. } | Stage::Resting { .. } => "restoring",

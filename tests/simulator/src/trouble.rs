@@ -254,7 +254,7 @@ impl World {
         }
         let there: Vec<i64> =
             newest.values().filter(|entry| entry.record.value.is_some()).map(|entry| entry.offset).collect();
-        if there.is_empty() {
+        if there.is_empty() || self.doomed.contains_key(&partition) {
             return;
         }
         let offset = there[self.faults.rng(Fault::StateLost).usize(0..there.len())];
@@ -265,6 +265,9 @@ impl World {
 
     /// The end of an inbox is gone, below what a checkpoint holds, while nobody runs the shard.
     fn cut_inbox(&mut self, partition: i32) {
+        if self.doomed.contains_key(&partition) {
+            return;
+        }
         self.outage(30_000);
         // What is under way in Kafka transactions must not commit any more.
         self.kafka.fence(partition);

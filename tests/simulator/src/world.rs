@@ -198,12 +198,15 @@ impl World {
             let until = self.now + CALM_MS;
             while self.witness.violation.is_none() && !self.is_over() {
                 if self.now >= until {
+                    let states = self.shard_states();
                     let open = self.witness.folds().map(|(partition, fold)| {
                         let open: Vec<String> =
-                            fold.shard.open_transactions().map(|t| format!("{} {:?}", t.id, t.phase)).collect();
-                        format!("shard {partition}: {}", open.join(", "))
+                            fold.shard.open_transactions().map(|t| format!("{} {:?} stuck {}", t.id, t.phase, t.is_stuck())).collect();
+                        let due = fold.shard.timers().next_due().map(|due| due.epoch_ms() - T0_MS);
+                        let next = fold.shard.next_offset();
+                        format!("shard {partition} at {next}, held {:?}, next timer {due:?}: {}", fold.held, open.join(", "))
                     });
-                    let text = format!("still open: {}", open.collect::<Vec<_>>().join("; "));
+                    let text = format!("still open: {}; shards {states:?}", open.collect::<Vec<_>>().join("; "));
                     self.witness.violated(&inv::ALL_ENDS, text);
                     break;
                 }
