@@ -15,6 +15,8 @@
 //!
 //! **Properties.** [`AT_MOST_ONCE`], [`UNDONE_WAS_DONE`], [`NOTHING_STAYS`], [`COMMITTED_STAYS`].
 
+use std::collections::BTreeSet;
+
 use stateright::{Model, Property};
 
 use crate::{Missing, Protocol};
@@ -43,6 +45,14 @@ enum Row {
 pub enum Operation {
     Execute,
     Compensate,
+}
+
+/// What the coordinator is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Answer {
+    Done,
+    Refused,
+    Compensated,
 }
 
 /// Committed rows of the branch.
@@ -87,9 +97,7 @@ pub struct State {
     is_compensate_sent: bool,
     rows: Rows,
     /// Answers that were given, and may still arrive.
-    is_executed_answered: bool,
-    is_refused_answered: bool,
-    is_compensated_answered: bool,
+    answered: BTreeSet<Answer>,
     /// What was issued before it may be purged: our branch is, once it has ended.
     is_behind_horizon: bool,
     applied: u8,
@@ -109,7 +117,7 @@ pub enum Action {
     /// It is killed.
     Kill { instance: usize },
     /// The answer `ok` to `execute` reaches the coordinator.
-    HearExecuted,
+    HearDone,
     /// A refusal reaches it.
     HearRefused,
     /// The answer to `compensate` reaches it.
@@ -186,7 +194,11 @@ impl Barrier {
         let others = state.instances.iter().enumerate().filter(|(at, _)| *at != instance);
         let mut others = others.filter_map(|(_, other)| other.as_ref());
         let holds = |other: &Work| {
-            if work.needs_execute() { other.has_execute && other.execute.is_some() } else { other.has_compensate }
+            if work.needs_execute() {
+                other.has_execute && other.execute.is_some()
+            } else {
+                other.has_compensate
+            }
         };
         !self.lacks(Without::UniqueKey) && others.any(holds)
     }
@@ -218,23 +230,24 @@ impl Barrier {
         if let Some(row) = work.execute {
             state.rows.execute = Some(row);
         }
-        match work.operation {
-            Operation::Execute if work.execute == Some(Row::Done) => state.is_executed_answered = true,
-            Operation::Execute => state.is_refused_answered = true,
+        let answer = match work.operation {
+            Operation::Execute if work.execute == Some(Row::Done) => Answer::Done,
+            Operation::Execute => Answer::Refused,
             Operation::Compensate => {
                 state.rows.compensate = Some(Row::Done);
-                state.is_compensated_answered = true;
+                Answer::Compensated
             }
-        }
+        };
+        state.answered.insert(answer);
     }
 }
 
 impl Work {
-    fn needs_execute(&self) -> bool {
+    fn needs_execute(self) -> bool {
         self.execute.is_some() && !self.has_execute
     }
 
-    fn has_all(&self) -> bool {
+    fn has_all(self) -> bool {
         !self.needs_execute() && (self.operation == Operation::Execute || self.has_compensate)
     }
 }
@@ -254,9 +267,7 @@ impl Model for Barrier {
             coordinator: Coordinator::Waiting,
             is_compensate_sent: false,
             rows: Rows::default(),
-            is_executed_answered: false,
-            is_refused_answered: false,
-            is_compensated_answered: false,
+            answered: BTreeSet::new(),
             is_behind_horizon: false,
             applied: 0,
             taken_back: 0,
@@ -285,15 +296,15 @@ impl Model for Barrier {
         }
         match state.coordinator {
             Coordinator::Waiting => {
-                if state.is_executed_answered {
-                    actions.push(Action::HearExecuted);
+                if state.answered.contains(&Answer::Done) {
+                    actions.push(Action::HearDone);
                 }
-                if state.is_refused_answered {
+                if state.answered.contains(&Answer::Refused) {
                     actions.push(Action::HearRefused);
                 }
                 actions.push(Action::GiveUp);
             }
-            Coordinator::Compensating if state.is_compensated_answered => {
+            Coordinator::Compensating if state.answered.contains(&Answer::Compensated) => {
                 actions.push(Action::HearCompensated);
             }
             Coordinator::Compensating => {}
@@ -314,7 +325,7 @@ impl Model for Barrier {
             Action::Insert { instance } => self.insert(&mut state, instance),
             Action::Commit { instance } => Self::commit(&mut state, instance),
             Action::Kill { instance } => state.instances[instance] = None,
-            Action::HearExecuted => state.coordinator = Coordinator::Committed,
+            Action::HearDone => state.coordinator = Coordinator::Committed,
             Action::HearRefused | Action::HearCompensated => state.coordinator = Coordinator::Compensated,
             Action::GiveUp => {
                 state.coordinator = Coordinator::Compensating;
@@ -390,7 +401,7 @@ impl Protocol for Barrier {
                 format!("{} cannot insert its row, and rolls back.", name(instance))
             }
             Action::Insert { instance } => {
-                let is_execute = before.instances[instance].is_some_and(|work| work.needs_execute());
+                let is_execute = before.instances[instance].is_some_and(Work::needs_execute);
                 let row = command(if is_execute { Operation::Execute } else { Operation::Compensate });
                 format!("{} inserts the row of {row}.", name(instance))
             }
@@ -398,7 +409,7 @@ impl Protocol for Barrier {
                 format!("{} commits: {}.", name(instance), balance(after))
             }
             Action::Kill { instance } => format!("{} is killed.", name(instance)),
-            Action::HearExecuted => "The coordinator hears that it is done: committed.".to_owned(),
+            Action::HearDone => "The coordinator hears that it is done: committed.".to_owned(),
             Action::HearRefused => "The coordinator hears the refusal: nothing is to be undone.".to_owned(),
             Action::HearCompensated => "The coordinator hears that it is compensated: ended.".to_owned(),
             Action::GiveUp => "The coordinator hears nothing in time, and sends compensate.".to_owned(),

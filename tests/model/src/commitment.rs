@@ -153,7 +153,14 @@ pub enum Without {
 
 impl Without {
     /// Each.
-    pub const ALL: [Self; 6] = [Self::Remembering, Self::Forgotten, Self::Acknowledgements, Self::Sets, Self::VotesInLog, Self::Waiting];
+    pub const ALL: [Self; 6] = [
+        Self::Remembering,
+        Self::Forgotten,
+        Self::Acknowledgements,
+        Self::Sets,
+        Self::VotesInLog,
+        Self::Waiting,
+    ];
 }
 
 impl Without {
@@ -392,7 +399,8 @@ impl State {
     fn replies(&self, from: usize) -> Vec<Record> {
         let is_told = self.sent[Command::Commit as usize] || self.sent[Command::Abort as usize];
         let acknowledged = Some(Record::Acknowledged(from)).filter(|_| is_told);
-        let precommitted = Some(Record::Precommitted(from)).filter(|_| self.sent[Command::Precommit as usize]);
+        let precommitted =
+            Some(Record::Precommitted(from)).filter(|_| self.sent[Command::Precommit as usize]);
         let (yes, no) = (Some(Record::Yes(from)), Some(Record::No(from)));
         let replies = match self.participants[from] {
             Participant::Idle => [None; 3],
@@ -400,7 +408,9 @@ impl State {
             Participant::Precommitted => [yes, precommitted, None],
             Participant::Committed => [yes, precommitted, acknowledged],
             Participant::Refused => [no, None, None],
-            Participant::Aborted { was_prepared } => [if was_prepared { yes } else { no }, acknowledged, None],
+            Participant::Aborted { was_prepared } => {
+                [if was_prepared { yes } else { no }, acknowledged, None]
+            }
         };
         replies.into_iter().flatten().collect()
     }
@@ -431,7 +441,7 @@ pub(crate) fn tell(before: &State, action: Action, after: &State) -> String {
             let does = if refuses { "votes no" } else { is(after.participants[to]) };
             format!("{} gets {command} and {does}.", name(to))
         }
-        Action::Reply { record } => format!("{} is appended to the log.", words(record)),
+        Action::Reply { record } => format!("Appended to the log: {}.", words(record)),
         Action::Deadline => "The deadline is appended to the log.".to_owned(),
         Action::Apply => {
             let applied = before.pending.first().map(|record| words(*record)).unwrap_or_default();

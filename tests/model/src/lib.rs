@@ -1,31 +1,74 @@
 //! The protocols at small scale, exhaustively: every order of events within a bound, not a sample of them.
 //!
-//! A model is a [`Protocol`]: a state machine for stateright, with properties by name, and words for what happens in
-//! it. [`check`] visits every state it can reach. Each model can be had with one mechanism switched off; then
-//! [`refute`] finds the shortest way in which a property breaks, and tells it as a numbered list of sentences. Which
+//! A model is a `Protocol`: a state machine for stateright, with properties by name, and words for what happens in
+//! it. [`check_all`] visits every state they can reach. Each model can be had with one mechanism switched off; then
+//! [`refute_all`] finds the shortest way in which a property breaks, and tells it as a numbered list of sentences. Which
 //! rule of the design is covered by which model stands in the README beside.
 //!
 //! Deliberately absent: the code of the product. A model says that the protocol is right; that the code follows the
 //! protocol is for the simulator, which runs the decider itself.
 
-pub mod barrier;
-pub mod checkpoint;
-pub mod commitment;
-pub mod saga;
+mod barrier;
+mod checkpoint;
+mod commitment;
+mod saga;
 mod search;
-pub mod three_phase;
-pub mod timers;
-pub mod two_phase;
-
-pub use search::{Refutation, Report, check, refute};
+mod three_phase;
+mod timers;
+mod two_phase;
 
 use std::fmt::Debug;
 use std::hash::Hash;
 
 use stateright::Model;
 
+use barrier::Barrier;
+use checkpoint::Checkpoint;
+use saga::Saga;
+use search::{check, refute};
+use three_phase::ThreePhase;
+use timers::Timers;
+use two_phase::TwoPhase;
+
+pub use search::{Refutation, Report};
+
+/// Takeovers after the first owner; the properties add one more in every state.
+const TAKEOVERS: u8 = 1;
+
+/// Visits every state of every model.
+pub fn check_all() -> Vec<Report> {
+    vec![
+        check(&Checkpoint { takeovers: TAKEOVERS, without: None }),
+        check(&Timers::default()),
+        check(&Barrier::default()),
+        check(&Saga::default()),
+        check(&TwoPhase::default()),
+        check(&ThreePhase::default()),
+    ]
+}
+
+/// Switches off one mechanism after the other.
+pub fn refute_all() -> Vec<Refutation> {
+    let checkpoints = checkpoint::Without::ALL;
+    let checkpoints =
+        checkpoints.map(|without| refute(&Checkpoint { takeovers: TAKEOVERS, without: Some(without) }));
+    let timers = timers::Without::ALL.map(|without| refute(&Timers { without: Some(without) }));
+    let barriers = barrier::Without::ALL.map(|without| refute(&Barrier { without: Some(without) }));
+    let sagas = saga::Without::ALL.map(|without| refute(&Saga { without: Some(without) }));
+    let two_phase = commitment::Without::ALL.map(|without| match without {
+        commitment::Without::Waiting => refute(&ThreePhase { without: Some(without) }),
+        commitment::Without::Remembering
+        | commitment::Without::Forgotten
+        | commitment::Without::Acknowledgements
+        | commitment::Without::Sets
+        | commitment::Without::VotesInLog => refute(&TwoPhase { without: Some(without) }),
+    });
+    let all = checkpoints.into_iter().chain(timers).chain(barriers).chain(sagas).chain(two_phase);
+    all.flatten().collect()
+}
+
 /// A model that can be told in words.
-pub trait Protocol:
+trait Protocol:
     Model<State: Clone + Debug + Hash + PartialEq + Send + Sync, Action: Clone + Debug + PartialEq>
     + Clone
     + Send

@@ -129,7 +129,11 @@ impl Saga {
     fn apply(&self, fold: &mut Fold, record: Record) {
         *fold = match (*fold, record) {
             (Fold::Forward(step), Record::Done(done)) if step == done => {
-                if step + 1 == STEPS { Fold::Committed } else { Fold::Forward(step + 1) }
+                if step + 1 == STEPS {
+                    Fold::Committed
+                } else {
+                    Fold::Forward(step + 1)
+                }
             }
             (Fold::Forward(step), Record::Refused(refused)) if step == refused => Fold::back(step),
             (Fold::Forward(step), Record::Timeout(late)) if step == late => {
@@ -158,7 +162,7 @@ impl Saga {
     fn ends(&self, state: &State) -> bool {
         let mut state = state.clone();
         // Each round takes it one phase further, or nothing is left to do.
-        for _ in 0..2 * STEPS + 1 {
+        for _ in 0..=2 * STEPS {
             for record in std::mem::take(&mut state.pending) {
                 self.apply(&mut state.fold, record);
                 state.send();
@@ -210,10 +214,9 @@ impl State {
         let replies = match self.memory[step] {
             Memory::Nothing => [None, None],
             Memory::Done => [Some(Record::Done(step)), None],
-            Memory::Refused => [Some(Record::Refused(step)), undone],
             Memory::Undone => [Some(Record::Done(step)), undone],
-            // A late `execute` is answered `refused`.
-            Memory::Cancelled => [Some(Record::Refused(step)), undone],
+            // What is cancelled answers a late `execute` with `refused`.
+            Memory::Refused | Memory::Cancelled => [Some(Record::Refused(step)), undone],
         };
         replies.into_iter().flatten().collect()
     }
@@ -298,9 +301,7 @@ impl Model for Saga {
                 !state.told[1] || !state.memory.contains(&Memory::Done)
             }),
             Property::always(ONE_OUTCOME, |_, state: &State| state.told != [true; 2]),
-            Property::always(IN_ORDER, |_, state: &State| {
-                state.memory != [Memory::Undone, Memory::Done]
-            }),
+            Property::always(IN_ORDER, |_, state: &State| state.memory != [Memory::Undone, Memory::Done]),
             Property::always(ENDS, |model: &Self, state: &State| model.ends(state)),
             Property::sometimes("it is committed", |_, state: &State| state.told[0]),
             Property::sometimes("both are undone", |_, state: &State| {

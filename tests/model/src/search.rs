@@ -18,7 +18,7 @@ pub struct Report {
     pub name: &'static str,
     /// States that were visited, each counted once.
     pub unique_states: usize,
-    /// Actions on the longest of the shortest ways.
+    /// Actions on the longest way that was followed; it differs a little from run to run, with the threads.
     pub depth: usize,
     /// What it took.
     pub took: Duration,
@@ -101,11 +101,7 @@ pub fn refute<P: Protocol>(model: &P) -> Option<Refutation> {
     }
 }
 
-fn story<P: Protocol>(
-    model: &P,
-    property: &str,
-    path: Path<P::State, P::Action>,
-) -> (usize, String) {
+fn story<P: Protocol>(model: &P, property: &str, path: Path<P::State, P::Action>) -> (usize, String) {
     let steps = path.into_vec();
     let mut text = match model.without() {
         Some(missing) => format!("{}, without: {}\n\n", model.name(), missing.mechanism),

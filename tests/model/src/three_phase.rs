@@ -12,8 +12,8 @@
 use stateright::{Model, Property};
 
 use crate::commitment::{
-    ATOMIC, Action, Answer, Command, DURABLE_FIRST, ENDS, NO_GUESS, Participant, Phase, REMEMBERED, Record, Rules, State,
-    Without, tell, tell_end,
+    ATOMIC, Action, Answer, Command, DURABLE_FIRST, ENDS, NO_GUESS, Participant, Phase, REMEMBERED, Record,
+    Rules, State, Without, tell, tell_end,
 };
 use crate::{Missing, Protocol};
 

@@ -70,7 +70,10 @@ struct Fold {
 enum Phase {
     #[default]
     Unborn,
-    Calling { attempt: u8, due: u8 },
+    Calling {
+        attempt: u8,
+        due: u8,
+    },
     Ended,
 }
 
@@ -338,12 +341,17 @@ impl Protocol for Timers {
         let name = |at: usize| ["The owner", "The zombie"][at];
         let sent = |cause: usize| {
             let new = after.told.iter().find(|told| told.0 == cause && !before.told.contains(told));
-            new.map_or_else(|| "sends nothing new".to_owned(), |(_, output)| format!("tells {}", words(*output)))
+            new.map_or_else(
+                || "sends nothing new".to_owned(),
+                |(_, output)| format!("tells {}", words(*output)),
+            )
         };
         match *action {
             Action::Tick => format!("The broker's time is {}.", after.time),
             Action::StepBack => format!("Another leader: the broker's time is {} again.", after.time),
-            Action::Reply => format!("The reply is appended at {}, stamped {}.", before.log.len(), before.time),
+            Action::Reply => {
+                format!("The reply is appended at {}, stamped {}.", before.log.len(), before.time)
+            }
             Action::Fire(at) => {
                 format!(
                     "{} appends a firing of its timer at {}, stamped {}.",

@@ -2,30 +2,14 @@
 
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
-use sagamore_model::barrier::{self, Barrier};
-use sagamore_model::checkpoint::{self, Checkpoint};
-use sagamore_model::commitment;
-use sagamore_model::saga::{self, Saga};
-use sagamore_model::three_phase::ThreePhase;
-use sagamore_model::timers::{self, Timers};
-use sagamore_model::two_phase::TwoPhase;
-use sagamore_model::{Refutation, Report, check, refute};
+use sagamore_model::{Refutation, Report, check_all, refute_all};
 
 /// What the models visit together, at the least.
 const UNIQUE_STATES_MIN: usize = 1_000_000;
-/// Takeovers after the first owner, in the exhaustive check of checkpoints.
-const TAKEOVERS: u8 = 1;
 
 #[test]
 fn every_property_holds_in_every_state() {
-    let reports = [
-        check(&Checkpoint { takeovers: TAKEOVERS, without: None }),
-        check(&Timers::default()),
-        check(&Barrier::default()),
-        check(&Saga::default()),
-        check(&TwoPhase::default()),
-        check(&ThreePhase::default()),
-    ];
+    let reports = check_all();
     let mut table = table(["model", "unique states", "depth", "seconds", "holds", "happens", "complete"]);
     for report in &reports {
         table.add_row(row(report));
@@ -33,9 +17,11 @@ fn every_property_holds_in_every_state() {
     let total: usize = reports.iter().map(|report| report.unique_states).sum();
     println!("{table}\n{total} unique states in all\n");
 
-    let failures: Vec<&str> = reports.iter().flat_map(|report| &report.failures).map(String::as_str).collect();
+    let failures: Vec<&str> =
+        reports.iter().flat_map(|report| &report.failures).map(String::as_str).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    let capped: Vec<&str> = reports.iter().filter(|report| !report.is_complete).map(|report| report.name).collect();
+    let capped: Vec<&str> =
+        reports.iter().filter(|report| !report.is_complete).map(|report| report.name).collect();
     assert!(capped.is_empty(), "states were left out: {capped:?}");
     assert!(total >= UNIQUE_STATES_MIN, "{total} states: the bounds have become too small");
 }
@@ -54,29 +40,11 @@ fn row(report: &Report) -> Vec<String> {
 
 #[test]
 fn without_any_one_mechanism_a_property_breaks() {
-    let mut refutations = Vec::new();
-    for without in checkpoint::Without::ALL {
-        refutations.extend(refute(&Checkpoint { takeovers: without.takeovers(), without: Some(without) }));
-    }
-    for without in timers::Without::ALL {
-        refutations.extend(refute(&Timers { without: Some(without) }));
-    }
-    for without in barrier::Without::ALL {
-        refutations.extend(refute(&Barrier { without: Some(without) }));
-    }
-    for without in saga::Without::ALL {
-        refutations.extend(refute(&Saga { without: Some(without) }));
-    }
-    for without in commitment::Without::ALL {
-        if without != commitment::Without::Waiting {
-            refutations.extend(refute(&TwoPhase { without: Some(without) }));
-        }
-    }
-    refutations.extend(refute(&ThreePhase { without: Some(commitment::Without::Waiting) }));
-
+    let refutations = refute_all();
     let mut table = table(["model", "switched off", "broken", "actions", "unique states"]);
     for refutation in &refutations {
-        let actions = refutation.found.as_ref().map_or_else(|| "holds".to_owned(), |(count, _)| count.to_string());
+        let actions =
+            refutation.found.as_ref().map_or_else(|| "holds".to_owned(), |(count, _)| count.to_string());
         table.add_row([
             refutation.name,
             refutation.missing.mechanism,
@@ -96,7 +64,8 @@ fn tell(refutation: &Refutation) {
     let Some((_, story)) = &refutation.found else {
         panic!("{} holds without {}", refutation.name, refutation.missing.mechanism)
     };
-    let name = format!("{}, without {}", refutation.name, refutation.missing.mechanism).replace([',', ' '], "-");
+    let name =
+        format!("{}, without {}", refutation.name, refutation.missing.mechanism).replace([',', ' '], "-");
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("../counterexamples");
     settings.set_prepend_module_to_snapshot(false);

@@ -5,39 +5,32 @@
 //! may arrive late and commit the first part of the next Kafka transaction.
 //!
 //! **What is in it.** An inbox of four inputs for two transactions, A and B. Owners of rising epochs; an owner that
-//! was deposed goes on applying and sending, as a paused process does that wakes up. Outputs leave at once and are
-//! acknowledged, or not, in any order. A checkpoint is drafted as of X while the owner goes on; its records are
+//! was deposed goes on applying and sending, as a paused process does that wakes up; one that is dead is one that
+//! does nothing any more, so every place in every run is a crash. Outputs leave at once; those of one transaction are
+//! acknowledged in their order, or never. A checkpoint is drafted as of X while the owner goes on; its records are
 //! written one by one in any order, `\0checkpoint` last, and then committed; the `EndTxn` may be repeated, or be late
 //! after its owner gave up. What is not acknowledged by then is owed. The state topic is compacted, key by key, at
-//! any time. An owner may stop at any moment.
+//! any time.
 //!
 //! **What is assumed.** `min.compaction.lag.ms`: between a version and the cleaning of an older one there is at least
 //! one complete checkpoint, and no takeover reads for longer than that. [`Without::CompactionLag`] shows why.
 //!
 //! **What is left out.** The journal, settings, levels; memory of ended transactions (it is state like any other);
-//! more than one destination of outputs; aborted Kafka transactions as markers (readers are `read_committed`).
+//! aborted Kafka transactions as markers (readers are `read_committed`); whether the outputs of one that was deposed
+//! get out (what is not counted on cannot hide a loss).
 //!
-//! **Properties.** See [`NOTHING_LOST`] and its neighbours. "Nothing is lost" is a statement about every state: a new
-//! owner that takes over now, and is left in peace, sends what is missing. So no fairness has to be assumed.
+//! **Properties.** They stand in `properties`, by name. "Every output gets out" is a statement about every state: a
+//! new owner that takes over now, and is left in peace, sends what is missing. So no fairness has to be assumed.
 
+mod properties;
 mod takeover;
 mod words;
 
 use stateright::{Model, Property};
 
 use crate::{Missing, Protocol};
+use properties::{NO_HALT, NOTHING_LOST, STATE_IS_THE_FOLD, properties};
 use takeover::{Run, restore};
-
-/// Every output of every input stands in its topic, or the next owner sends it.
-pub const NOTHING_LOST: &str = "every output of every input gets out";
-/// No takeover finds less than its checkpoint counts.
-pub const NO_HALT: &str = "every takeover finds what its checkpoint counts";
-/// What an owner holds at X is what the inputs below X make of nothing.
-pub const STATE_IS_THE_FOLD: &str = "the state at X is the fold at X";
-/// An owner that has passed the end of a transaction does not hold it.
-pub const ENDED_STAYS_ENDED: &str = "no ended transaction comes back";
-/// Two owners never send different outputs for one input.
-pub const SAME_OUTPUTS: &str = "the outputs of one input are always the same";
 
 /// Which transaction an input is for: A or B.
 type Key = usize;
@@ -206,12 +199,17 @@ pub enum Without {
 
 impl Without {
     /// Each.
-    pub const ALL: [Self; 9] = [Self::Fencing, Self::Acknowledgement, Self::OwnBarrier, Self::AsOf, Self::WritingAgain, Self::TombstoneAsOf, Self::HeadLast, Self::CompactionLag, Self::SendingOwed];
-
-    /// Takeovers after the first owner that its counterexample needs.
-    pub fn takeovers(self) -> u8 {
-        1
-    }
+    pub const ALL: [Self; 9] = [
+        Self::Fencing,
+        Self::Acknowledgement,
+        Self::OwnBarrier,
+        Self::AsOf,
+        Self::WritingAgain,
+        Self::TombstoneAsOf,
+        Self::HeadLast,
+        Self::CompactionLag,
+        Self::SendingOwed,
+    ];
 }
 
 /// The model.
@@ -247,7 +245,7 @@ impl Checkpoint {
             Phase::Reading => {
                 actions.push(Action::Read { epoch, end: None });
                 if self.lacks(Without::OwnBarrier) {
-                    let ends = 0..state.log.len();
+                    let ends = (0..state.log.len()).filter(|end| state.was_end(*end));
                     actions.extend(ends.map(|end| Action::Read { epoch, end: Some(end) }));
                 }
                 return;
@@ -378,6 +376,12 @@ impl State {
                 draft.is_cut = true;
             }
         }
+    }
+
+    /// Whether a Kafka transaction ended there: a reader that gets `read_committed` never sees half of one.
+    fn was_end(&self, end: usize) -> bool {
+        let before = end.checked_sub(1).map(|last| &self.log[last]);
+        before.is_none_or(|record| !matches!(record, Record::Version(_)))
     }
 
     fn stop(&mut self, epoch: u8) {
@@ -532,50 +536,7 @@ impl Model for Checkpoint {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always(NOTHING_LOST, |model: &Self, state: &State| {
-                let Some(mut run) = state.successor(model) else { return true };
-                while run.next < END {
-                    run.apply();
-                }
-                let (_, outputs) = fold(END);
-                outputs.iter().all(|output| state.told[usize::from(output.input)] || run.sent.contains(output))
-            }),
-            Property::always(NO_HALT, |model: &Self, state: &State| !state.halted && state.successor(model).is_some()),
-            Property::always(STATE_IS_THE_FOLD, |model: &Self, state: &State| {
-                let successor = state.successor(model);
-                state.runs().chain(&successor).all(|run| run.open == fold(run.next).0)
-            }),
-            Property::always(ENDED_STAYS_ENDED, |model: &Self, state: &State| {
-                let successor = state.successor(model);
-                let has_ended = |run: &Run, key: Key| {
-                    INBOX[..usize::from(run.next)].iter().any(|input| *input == (Input::End, key))
-                };
-                state
-                    .runs()
-                    .chain(&successor)
-                    .all(|run| (0..KEYS).all(|key| !has_ended(run, key) || run.open[key].is_none()))
-            }),
-            Property::always(SAME_OUTPUTS, |_, state: &State| state.contradiction.is_none()),
-            Property::sometimes("a part of a checkpoint is committed", |_, state: &State| {
-                let next = state.last_head().map_or(0, |head| head.next);
-                let is_ahead = |record: &Record| matches!(record, Record::Version(v) if v.as_of > next);
-                state.log.iter().any(is_ahead)
-            }),
-            Property::sometimes("an output is owed at a takeover", |_, state: &State| {
-                let is_reading = |owner: &Owner| owner.phase == Phase::Reading;
-                let owes = |head: &Head| !head.owed.is_empty();
-                state.owners.iter().any(is_reading) && state.last_head().is_some_and(owes)
-            }),
-            Property::sometimes("an ended transaction leaves no trace in the state", |_, state: &State| {
-                let of_a = |record: &Record| matches!(record, Record::Version(version) if version.key == 0);
-                state.last_head().is_some_and(|head| head.next == END) && !state.log.iter().any(of_a)
-            }),
-            Property::sometimes("two owners run at the same time", |_, state: &State| state.runs().count() == 2),
-            Property::sometimes("all is told after the last takeover", |model: &Self, state: &State| {
-                state.epoch == model.takeovers && state.told == [true; END as usize]
-            }),
-        ]
+        properties()
     }
 }
 

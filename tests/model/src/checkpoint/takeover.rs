@@ -1,7 +1,7 @@
 //! An owner that runs: what it takes over, what it writes.
 
-use super::{Checkpoint, Head, INBOX, KEYS, Key, Offset, Open, Output, Record, Value, Version, Without};
 use super::apply;
+use super::{Checkpoint, Head, INBOX, KEYS, Key, Offset, Open, Output, Record, Value, Version, Without};
 
 /// What an owner holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -112,13 +112,13 @@ pub(super) fn restore(log: &[Record], model: &Checkpoint) -> Option<Run> {
                 || model.lacks(Without::AsOf)
                 || version.value == Value::Tombstone && model.lacks(Without::TombstoneAsOf)
         };
-        let newest = versions.clone().filter(counts).last();
+        let newest = versions.clone().rfind(counts);
         let stored = newest.filter(|version| version.value != Value::Tombstone);
         if versions.clone().any(|version| !counts(&version)) {
             run.ignored[key] = Some(stored.map_or(Value::Ended, |version| version.value));
         }
-        run.stored[key] = stored
-            .map(|version| Stored { as_of: version.as_of, is_ended: version.value == Value::Ended });
+        run.stored[key] =
+            stored.map(|version| Stored { as_of: version.as_of, is_ended: version.value == Value::Ended });
         run.open[key] = match stored.map(|version| version.value) {
             Some(Value::Open(taken)) => Some(taken),
             Some(Value::Ended | Value::Tombstone) | None => None,

@@ -72,7 +72,7 @@ fn records(found: &[Record]) -> String {
     if found.is_empty() { "nothing".to_owned() } else { found.join("; ") }
 }
 
-fn held(open: &Open) -> String {
+fn held(open: Open) -> String {
     let keys = open.iter().enumerate().map(|(key, taken)| match taken {
         Some(taken) => format!("{} open after {taken} of its inputs", key_name(key)),
         None => format!("{} not open", key_name(key)),
@@ -90,7 +90,9 @@ pub(super) fn tell(before: &State, action: &Action, after: &State) -> String {
             format!("{} commits its barrier to the state topic{}.", owner(epoch), twice(repeated))
         }
         Action::Read { epoch, end } => read(before, after, epoch, end),
-        Action::Apply { epoch } => format!("{} applies {} and sends its output.", owner(epoch), applied(after, epoch)),
+        Action::Apply { epoch } => {
+            format!("{} applies {} and sends its output.", owner(epoch), applied(after, epoch))
+        }
         Action::Acknowledge { epoch, output } => {
             format!("{} learns that its output of {} stands in its topic.", owner(epoch), input(output.input))
         }
@@ -110,7 +112,9 @@ pub(super) fn tell(before: &State, action: &Action, after: &State) -> String {
         Action::LateEnd if before.open.is_empty() || before.open == after.open => {
             "A late EndTxn arrives and ends nothing.".to_owned()
         }
-        Action::LateEnd => format!("A late EndTxn arrives and commits what is there: {}.", records(&before.open)),
+        Action::LateEnd => {
+            format!("A late EndTxn arrives and commits what is there: {}.", records(&before.open))
+        }
         Action::Compact { key } => {
             let gone = before.log.iter().filter(|record| !after.log.contains(record)).cloned();
             let gone: Vec<Record> = gone.collect();
@@ -134,8 +138,12 @@ fn read(before: &State, after: &State, epoch: u8, end: Option<usize>) -> String 
         Phase::Running(_) | Phase::Fenced | Phase::Reading => None,
     });
     match run {
-        Some(run) => format!("{who} reads the state {to}; it goes on from X={} with {}.", run.next, held(&run.open)),
-        None => format!("{who} reads the state {to}; it does not find what the checkpoint counts, and halts."),
+        Some(run) => {
+            format!("{who} reads the state {to}; it goes on from X={} with {}.", run.next, held(run.open))
+        }
+        None => {
+            format!("{who} reads the state {to}; it does not find what the checkpoint counts, and halts.")
+        }
     }
 }
 
@@ -172,8 +180,8 @@ pub(super) fn tell_end(model: &Checkpoint, state: &State) -> String {
         if open != fold(next).0 {
             return format!(
                 "Whoever takes over next holds at X={next}: {}. The inputs below X make: {}.",
-                held(&open),
-                held(&fold(next).0)
+                held(open),
+                held(fold(next).0)
             );
         }
     }
@@ -194,5 +202,8 @@ pub(super) fn tell_end(model: &Checkpoint, state: &State) -> String {
 }
 
 fn contradiction(output: Output) -> String {
-    format!("The output of {} was told, made from another state than the inputs before it make.", input(output.input))
+    format!(
+        "The output of {} was told, made from another state than the inputs before it make.",
+        input(output.input)
+    )
 }
