@@ -27,6 +27,8 @@ use corpus::Corpus;
 const SEED_DEFAULT: u64 = 20_261_122;
 /// Longest run of one target without `SAGAMORE_FUZZ_SECONDS`: a slow machine does fewer cases.
 const SHORT_RUN_MAX: Duration = Duration::from_secs(4);
+/// A case that takes longer is told: it may be a way to keep a server busy.
+const SLOW: Duration = Duration::from_secs(1);
 /// Targets that run after each other when two cores share them: what `SAGAMORE_FUZZ_SECONDS` is divided by.
 const TURNS: u32 = 6;
 
@@ -78,7 +80,11 @@ impl Target {
                 Err(reason) => panic!("{}: {reason}", self.name),
             };
             let tried = runner.run_one(tree, |value| {
+                let since = Instant::now();
                 property(&value);
+                if since.elapsed() > SLOW {
+                    println!("{}: {:.1} s for {value:?}", self.name, since.elapsed().as_secs_f64());
+                }
                 Ok(())
             });
             if let Err(TestError::Fail(cause, least)) = tried {

@@ -6,7 +6,7 @@ use sagamore_fuzz::Target;
 #[test]
 fn a_file_is_taken_or_told_what_is_wrong_with_it() {
     let folder = tempfile::tempdir().unwrap();
-    Target { name: "config", cases: 1_500 }.run(|bytes| {
+    Target { name: "config", cases: 800 }.run(|bytes| {
         for name in ["server.toml", "server.yaml"] {
             let path = folder.path().join(name);
             std::fs::write(&path, bytes).unwrap();

@@ -18,6 +18,7 @@
 mod config;
 mod definition;
 mod http;
+mod http_server;
 mod ids;
 mod participant;
 mod settings;

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use crate::format::{Bytes, Golden, Head, In, Line, line};
 use crate::state::seen;
 
-const TARGET: Target = Target { name: "shard", cases: 1_500 };
+const TARGET: Target = Target { name: "shard", cases: 3_000 };
 
 /// Every golden of every level.
 pub fn goldens() -> &'static [Golden] {

@@ -16,7 +16,7 @@ use sagamore_schemas::log::CHECKPOINT_KEY;
 use crate::format::{Bytes, Line, State, line};
 use crate::shard::goldens;
 
-const TARGET: Target = Target { name: "state", cases: 6_000 };
+const TARGET: Target = Target { name: "state", cases: 12_000 };
 
 /// What befalls the topic.
 #[derive(Debug, Clone)]

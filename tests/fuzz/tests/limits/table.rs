@@ -1,0 +1,299 @@
+//! Every limit of the product with a name, and the test that tries it at its edge; or why there is none.
+//!
+//! A limit is a constant one of whose words is in `WORDS`. A new one fails here until it has a case.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use sagamore_fuzz::root;
+
+/// Words that make a constant a limit.
+const WORDS: [&str; 7] = ["MAX", "MIN", "LEAST", "LIMIT", "CREDIT", "LEASES", "BYTES"];
+/// Where limits are looked for.
+const FOLDERS: [&str; 5] = [
+    "orchestrator/decider/src",
+    "orchestrator/kafka/src",
+    "orchestrator/server/src",
+    "schemas/src",
+    "participants/library/src",
+];
+/// Not the product: what the demo does is bounded by itself.
+const NOT: [&str; 1] = ["orchestrator/server/src/demo/"];
+
+enum Case {
+    /// A test of this name.
+    Test(&'static str),
+    /// No case, for this reason.
+    None(&'static str),
+}
+
+use Case::{None, Test};
+
+const PATIENCE: Case =
+    None("a wait for somebody else, not a bound of what is taken: longer or shorter is no other answer");
+const SIZE: Case = None("the size of something, not a bound of it");
+const CLIENT: Case = None(
+    "a property of the Kafka client, which librdkafka keeps; the test of each kind of client sees it accepted",
+);
+const EMBEDDED: Case =
+    None("what librdkafka's embedded broker can hold: the demo's arithmetic, tested beside it");
+const TOPIC: Case = Test("settings_of_topics_are_good_from_their_bound_on");
+
+const TABLE: &[(&str, &str, Case)] = &[
+    (
+        "orchestrator/decider/src/checkpoint.rs",
+        "OWED_RECORD_BYTES_MAX",
+        Test("owed_outputs_are_stored_so_many_bytes_to_a_record"),
+    ),
+    (
+        "orchestrator/decider/src/definition/check.rs",
+        "ATTEMPTS_MAX",
+        Test("the_numbers_of_a_definition_keep_their_ranges"),
+    ),
+    (
+        "orchestrator/decider/src/definition/check.rs",
+        "FACTOR_MAX",
+        Test("the_numbers_of_a_definition_keep_their_ranges"),
+    ),
+    (
+        "orchestrator/decider/src/definition/check.rs",
+        "FAN_OUT_MAX",
+        Test("so_many_steps_wait_for_one_and_one_for_so_many"),
+    ),
+    (
+        "orchestrator/decider/src/definition/source.rs",
+        "TEXT_DEPTH_MAX",
+        Test("a_text_of_a_definition_has_so_many_bytes_and_levels"),
+    ),
+    (
+        "orchestrator/decider/src/definition/source.rs",
+        "SHAPE_FAULTS_MAX",
+        Test("so_many_faults_of_shape_are_told"),
+    ),
+    (
+        "orchestrator/decider/src/definition/template.rs",
+        "RENDERED_MAX_BYTES",
+        Test("what_is_rendered_has_so_many_bytes"),
+    ),
+    (
+        "orchestrator/decider/src/definition/template.rs",
+        "KEY_MAX_BYTES",
+        Test("what_is_rendered_has_so_many_bytes"),
+    ),
+    (
+        "orchestrator/decider/src/definition/template.rs",
+        "PATHS_MAX",
+        Test("an_input_is_so_deep_and_has_so_many_paths"),
+    ),
+    (
+        "orchestrator/decider/src/definition/template.rs",
+        "PATH_SEGMENTS_MAX",
+        Test("an_input_is_so_deep_and_has_so_many_paths"),
+    ),
+    ("orchestrator/decider/src/finished.rs", "PACKED_BYTES", Test("endings_are_packed_so_many_to_a_record")),
+    (
+        "orchestrator/decider/src/finished.rs",
+        "PACKED_RECORD_MAX",
+        Test("endings_are_packed_so_many_to_a_record"),
+    ),
+    ("orchestrator/decider/src/identity.rs", "BYTES_MIN", Test("a_reply_secret_has_so_many_bytes_at_least")),
+    ("orchestrator/decider/src/journal.rs", "TYPICAL_ENTRY_BYTES", SIZE),
+    (
+        "orchestrator/decider/src/journal.rs",
+        "RECORD_BYTES_MAX",
+        Test("a_record_of_the_journal_ends_with_the_entry_that_is_beyond_its_bound"),
+    ),
+    (
+        "orchestrator/decider/src/outbox.rs",
+        "CREDIT",
+        Test("a_destination_has_so_much_credit_and_is_owed_so_much"),
+    ),
+    (
+        "orchestrator/decider/src/outbox.rs",
+        "OWED_MAX",
+        Test("a_destination_has_so_much_credit_and_is_owed_so_much"),
+    ),
+    (
+        "orchestrator/decider/src/outbox.rs",
+        "OWED_BYTES_MAX",
+        Test("a_destination_has_so_much_credit_and_is_owed_so_much"),
+    ),
+    (
+        "orchestrator/decider/src/owner.rs",
+        "PAUSE_MAX",
+        Test("the_pause_follows_from_the_last_checkpoint_and_has_a_bound"),
+    ),
+    ("orchestrator/decider/src/owner.rs", "CLOCK_AHEAD_MAX", Test("a_record_lies_so_far_ahead_at_most")),
+    (
+        "orchestrator/decider/src/owner.rs",
+        "HOPELESS_LEASES",
+        Test("the_lease_and_hope_end_to_the_millisecond"),
+    ),
+    ("orchestrator/decider/src/settings.rs", "LEVEL_MAX", Test("no_level_beyond_the_highest_is_restored")),
+    ("orchestrator/decider/src/shard.rs", "REASON_BYTES_MAX", Test("reasons_are_cut_at_their_bound")),
+    (
+        "orchestrator/decider/src/shard.rs",
+        "CAUSE_BYTES_MAX",
+        Test("causes_of_dead_letters_are_cut_at_their_bound"),
+    ),
+    (
+        "orchestrator/decider/src/shard.rs",
+        "TRACEPARENT_BYTES_MAX",
+        Test("a_trace_context_beyond_its_bound_is_none"),
+    ),
+    (
+        "orchestrator/decider/src/timers.rs",
+        "REPEAT_AFTER_MAX",
+        Test("timers_ring_so_many_at_once_and_again_after_so_long"),
+    ),
+    (
+        "orchestrator/decider/src/timers.rs",
+        "BURST_MAX",
+        Test("timers_ring_so_many_at_once_and_again_after_so_long"),
+    ),
+    ("orchestrator/kafka/src/client.rs", "REQUEST_BYTES_MAX", CLIENT),
+    ("orchestrator/kafka/src/client.rs", "QUEUED_RECORDS_MAX", CLIENT),
+    ("orchestrator/kafka/src/client.rs", "QUEUED_KIBIBYTES_MAX", CLIENT),
+    ("orchestrator/kafka/src/client.rs", "RECONNECT_BACKOFF_MAX_MS", CLIENT),
+    ("orchestrator/kafka/src/embedded.rs", "PARTITION_BYTES_MAX", EMBEDDED),
+    ("orchestrator/kafka/src/embedded.rs", "PARTITION_BATCHES_MAX", EMBEDDED),
+    ("orchestrator/kafka/src/embedded.rs", "ENVELOPE_BYTES", EMBEDDED),
+    ("orchestrator/kafka/src/embedded.rs", "FILL_PERCENT_MAX", EMBEDDED),
+    ("orchestrator/server/src/api/mod.rs", "BODY_BYTES_MAX", Test("a_body_has_so_many_bytes")),
+    ("orchestrator/server/src/api/mod.rs", "APPEND_MAX", PATIENCE),
+    ("orchestrator/server/src/api/start.rs", "APPLY_MAX", PATIENCE),
+    (
+        "orchestrator/server/src/api/start.rs",
+        "WAIT_MAX",
+        Test("a_wait_and_a_list_may_be_longer_than_they_become"),
+    ),
+    ("orchestrator/server/src/api/transactions.rs", "ANSWER_MAX", PATIENCE),
+    (
+        "orchestrator/server/src/api/transactions.rs",
+        "LIST_MAX",
+        Test("a_wait_and_a_list_may_be_longer_than_they_become"),
+    ),
+    ("orchestrator/server/src/checkpointer/producer.rs", "COMMIT_MAX", PATIENCE),
+    ("orchestrator/server/src/checkpointer/producer.rs", "DELIVERY_MAX", PATIENCE),
+    ("orchestrator/server/src/checkpointer/producer.rs", "INIT_MAX", PATIENCE),
+    ("orchestrator/server/src/checkpointer/takeover.rs", "SILENCE_MAX", PATIENCE),
+    (
+        "orchestrator/server/src/cli/server.rs",
+        "LANES_MAX_DEFAULT",
+        None("a default; how many lanes run is for the operator to say"),
+    ),
+    ("orchestrator/server/src/cli/transactions.rs", "PAUSE_MIN", PATIENCE),
+    ("orchestrator/server/src/cli/transactions.rs", "PAUSE_MAX", PATIENCE),
+    ("orchestrator/server/src/cli/transactions.rs", "LIST_LIMIT", None("a default of the command line")),
+    (
+        "orchestrator/server/src/cli/transactions.rs",
+        "LIST_MAX",
+        None("what the API gives at most: its own case"),
+    ),
+    (
+        "orchestrator/server/src/lane/shards.rs",
+        "BATCH_MAX",
+        None("how many records a lane takes in turn: a fold does not know its batches"),
+    ),
+    ("orchestrator/server/src/lane/shards.rs", "REST_MIN", PATIENCE),
+    ("orchestrator/server/src/lane/shards.rs", "REST_MAX", PATIENCE),
+    ("orchestrator/server/src/lane/shards.rs", "STOP_MAX", PATIENCE),
+    (
+        "schemas/src/definition.rs",
+        "DEFINITION_MAX_BYTES",
+        Test("a_text_of_a_definition_has_so_many_bytes_and_levels"),
+    ),
+    ("schemas/src/definition.rs", "STEPS_MAX", Test("a_definition_has_so_many_steps")),
+    ("schemas/src/definition.rs", "INPUT_DEPTH_MAX", Test("an_input_is_so_deep_and_has_so_many_paths")),
+    ("schemas/src/definition.rs", "BACKOFF_MAX", None("a default; the bound of a duration is Span::MAX")),
+    ("schemas/src/ids.rs", "TRANSACTION_ID_MAX_CHARS", Test("names_have_so_many_characters")),
+    ("schemas/src/ids.rs", "NAME_MAX_CHARS", Test("names_have_so_many_characters")),
+    ("schemas/src/ids.rs", "MAX", Test("numbers_of_the_wire_stop_at_their_types")),
+    ("schemas/src/ids.rs", "MAX_CHARS", Test("errors_quote_so_many_characters")),
+    ("schemas/src/topics.rs", "STATE_TOMBSTONE_RETENTION_LEAST_MS", TOPIC),
+    ("schemas/src/topics.rs", "RECORD_BYTES_MAX", TOPIC),
+    ("schemas/src/topics.rs", "DEAD_LETTER_BYTES_MAX", TOPIC),
+    ("schemas/src/topics.rs", "STATE_SEGMENT_BYTES_MIN", TOPIC),
+    ("schemas/src/topics.rs", "STATE_SEGMENT_BYTES_MAX", TOPIC),
+    ("schemas/src/topics.rs", "REPLICATION_LEAST", TOPIC),
+    ("schemas/src/topics.rs", "IN_SYNC_LEAST", TOPIC),
+    ("schemas/src/topics.rs", "PREFIX_CHARACTERS_MAX", Test("names_have_so_many_characters")),
+    ("schemas/src/topics.rs", "MIN_IN_SYNC", None("the name of a topic setting")),
+    ("schemas/src/wire/write.rs", "TYPICAL_BYTES", SIZE),
+    (
+        "participants/library/src/perform.rs",
+        "CONFLICTS_MAX",
+        None("how often a store may lose a race before the command is answered `error` and asked again"),
+    ),
+    ("participants/library/src/runtime.rs", "KEPT_BYTES", SIZE),
+    ("participants/library/src/runtime/worker.rs", "ENVELOPE_BYTES", SIZE),
+    (
+        "participants/library/src/store/memory.rs",
+        "BRANCHES_MAX_DEFAULT",
+        Test("a_store_in_memory_remembers_so_many_branches"),
+    ),
+    ("participants/library/src/store/memory.rs", "INSTANCE_BYTES", SIZE),
+    ("participants/library/src/store/memory.rs", "PARTITION_BYTES", SIZE),
+];
+
+#[test]
+fn every_limit_has_a_case() {
+    let found = limits();
+    let known: BTreeSet<(String, String)> =
+        TABLE.iter().map(|(file, name, _)| ((*file).to_owned(), (*name).to_owned())).collect();
+    assert_eq!(known.len(), TABLE.len(), "a limit stands in the table once");
+    let new: Vec<_> = found.difference(&known).collect();
+    assert!(
+        new.is_empty(),
+        "limits without a case at their edge (add one, and a line to the table): {new:#?}"
+    );
+    let gone: Vec<_> = known.difference(&found).collect();
+    assert!(gone.is_empty(), "limits that are not there any more: {gone:#?}");
+    let sources: String = tests().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    for (file, name, case) in TABLE {
+        match case {
+            Test(test) => {
+                assert!(sources.contains(&format!("fn {test}()")), "{file} {name}: there is no test {test}");
+            }
+            None(reason) => assert!(reason.len() > 10, "{file} {name}"),
+        }
+    }
+}
+
+/// The constants that are limits, by file.
+fn limits() -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    for path in FOLDERS.iter().flat_map(|folder| sources(&root().join(folder))) {
+        let file = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        if NOT.iter().any(|not| file.starts_with(not)) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let product = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for line in product.lines() {
+            let Some((_, declared)) = line.split_once("const ") else { continue };
+            let Some((name, _)) = declared.split_once(':') else { continue };
+            let is_limit = name.split('_').any(|word| WORDS.contains(&word));
+            if is_limit
+                && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+            {
+                found.insert((file.clone(), name.to_owned()));
+            }
+        }
+    }
+    found
+}
+
+/// Files in which a case may stand.
+fn tests() -> Vec<PathBuf> {
+    let folders = ["orchestrator/decider/tests", "orchestrator/kafka", "tests/fuzz/tests", "schemas/src"];
+    folders.iter().flat_map(|folder| sources(&root().join(folder))).collect()
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
