@@ -495,19 +495,19 @@ struct Shape {
 impl Shape {
     fn definition(&mut self, mut tree: Node) -> Option<Definition> {
         self.empty_fields(&mut tree);
-        for _ in 0..SHAPE_FAULTS_MAX {
+        for faults in 0..=SHAPE_FAULTS_MAX {
             let mut json = String::new();
             tree.write_json(&mut json);
             let error = match serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&json))
             {
                 Ok(definition) => return Some(definition),
-                Err(error) => error,
+                Err(error) if faults < SHAPE_FAULTS_MAX => error,
+                Err(_) => break,
             };
             let segments: Vec<Segment> = error.path().iter().cloned().collect();
             self.mend(&mut tree, &segments, &error.inner().to_string())?;
         }
-        let message = format!("more than {SHAPE_FAULTS_MAX} faults");
-        self.note(ProblemCode::Unreadable, "", message, "mend the others first");
+        self.note(ProblemCode::Unreadable, "", format!("more than {SHAPE_FAULTS_MAX} faults"), "mend these");
         None
     }
 
