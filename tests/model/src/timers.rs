@@ -332,7 +332,7 @@ impl Protocol for Timers {
             Without::TimerFromLog => ("timers from the log", ONE_OUTCOME),
             Without::NowFromLog => ("now from the log", SAME_OUTPUTS),
             Without::LargestStamp => ("the largest timestamp", CLOCK_RISES),
-            Without::DueCheck => ("a firing's time has come", NOT_EARLY),
+            Without::DueCheck => ("the check that a firing is due", NOT_EARLY),
         };
         Some(Missing { mechanism, upholds })
     }
