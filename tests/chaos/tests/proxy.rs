@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use rdkafka::producer::{
     BaseRecord, DefaultProducerContext, FutureProducer, FutureRecord, Producer, ThreadedProducer,
 };
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use sagamore_chaos::proxy::{Action, Api, Proxy, Rule};
+use sagamore_chaos::proxy::{Action, Api, Ports, Proxy, Rule};
 use sagamore_end_to_end::wait;
 use sagamore_local_kafka::{ClusterSize, LocalKafka};
 
@@ -177,7 +179,8 @@ fn a_proxy_without_rules_costs_little() {
         runtime.block_on(sender.send(record, SOON)).unwrap();
         begun.elapsed()
     };
-    senders.iter().for_each(|sender| drop(round_trip(sender)));
+    // The first finds its way.
+    let _ = senders.each_ref().map(round_trip);
     let rounds: Vec<[Duration; 2]> =
         (0..200).map(|_| [round_trip(&senders[0]), round_trip(&senders[1])]).collect();
     let [through, past] = [0, 1].map(|way| {
@@ -348,4 +351,40 @@ fn a_commit_that_arrives_late_commits_half_of_the_next_transaction() {
     assert_eq!(rule.counts().answers, BTreeMap::from([(0, 1)]), "the broker believes it");
     wait::until(SOON, "half of it is committed", || committed("halves")[&0].len() == 2);
     assert_eq!(rule.counts().released_late, 1);
+}
+
+/// Before a server that sends back what it gets: no Kafka is needed to see what is no Kafka.
+#[test]
+fn what_cannot_be_parsed_passes_and_is_counted() {
+    let echo = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ports = Ports::bind(1).unwrap();
+    let proxy = ports.serve(&[echo.local_addr().unwrap()]).unwrap();
+    thread::spawn(move || {
+        for client in echo.incoming() {
+            let (mut from, mut to) = (client.as_ref().unwrap(), client.as_ref().unwrap());
+            std::io::copy(&mut from, &mut to).unwrap();
+        }
+    });
+    // It takes everything it understands, and it understands nothing here.
+    let rule = proxy.set(Rule::new(Action::CutBeforeRequest));
+    let returned = |sent: &[u8]| {
+        let mut client = TcpStream::connect(proxy.bootstrap()).unwrap();
+        client.set_read_timeout(Some(SOON)).unwrap();
+        client.write_all(sent).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut returned = Vec::new();
+        client.read_to_end(&mut returned).unwrap();
+        returned
+    };
+    let short = b"\0\0\0\x03abc";
+    assert_eq!(returned(short), short);
+    let text = b"GET / HTTP/1.1\r\n\r\n".repeat(10_000);
+    assert!(returned(&text) == text);
+    let both = [&short[..], &text].concat();
+    assert!(returned(&both) == both, "a frame, then none");
+    let totals = proxy.totals()[0];
+    assert_eq!((totals.requests, totals.unparsed), (2, 2), "{totals:?}");
+    assert_eq!((totals.responses, totals.unmatched), (2, 2), "{totals:?}");
+    assert_eq!((totals.connections, totals.opaque), (3, 4), "{totals:?}");
+    assert_eq!(rule.counts().faults(), 0);
 }
