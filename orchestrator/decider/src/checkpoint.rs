@@ -149,11 +149,6 @@ impl Shard {
             state.push(StateRecord { key, as_of, value: Some(value) });
         }
         self.stored.owed_records = count;
-        if planted::is(Defect::TombstoneAtOnce) {
-            for key in self.stored.take_ended() {
-                state.iter_mut().filter(|record| record.key == key).for_each(|record| record.value = None);
-            }
-        }
         head.stored_count = self.stored.count();
         head.stored_xor = self.stored.xor();
         head.owed = u32::try_from(owed.len()).unwrap_or(u32::MAX);

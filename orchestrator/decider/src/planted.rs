@@ -11,7 +11,6 @@ pub enum Defect {
     StateNotCounted,
     NewestVersion,
     IgnoredNotRewritten,
-    TombstoneAtOnce,
     CheckpointBeforeAcknowledgement,
     CheckpointRecordFirst,
     OwedForgotten,

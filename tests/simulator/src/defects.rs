@@ -19,7 +19,6 @@ pub static ALL: &[(&str, Defect, &str, &str)] = &[
     ("state-not-counted", Defect::Fold(Fold::StateNotCounted), "count and XOR of the state are not compared", "6.1"),
     ("newest-version", Defect::Fold(Fold::NewestVersion), "the newest version counts, whatever it is as of", "6.2"),
     ("ignored-not-rewritten", Defect::Fold(Fold::IgnoredNotRewritten), "ignored keys are not written again", "6.2"),
-    ("tombstone-at-once", Defect::Fold(Fold::TombstoneAtOnce), "an ended key becomes a tombstone at once", "6.2"),
     ("checkpoint-record-first", Defect::Fold(Fold::CheckpointRecordFirst), "the checkpoint record is sent before the others", "6.2"),
     ("inbox-not-compared", Defect::Fold(Fold::InboxNotCompared), "the last applied record is not compared", "6.3"),
     ("watermark-ignores-open", Defect::Fold(Fold::WatermarkIgnoresOpen), "the watermark passes open transactions", "6.4, 4"),

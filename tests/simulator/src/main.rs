@@ -34,7 +34,7 @@ struct Arguments {
     /// Kinds of faults to leave out.
     #[arg(long, value_delimiter = ',')]
     without_faults: Vec<String>,
-    /// A defect to plant, or `list`.
+    /// A defect to plant, `all` of them in turn, or `list`.
     #[arg(long)]
     defect: Option<String>,
     /// Threads; each run stays in one.
@@ -47,6 +47,9 @@ fn main() -> ExitCode {
     if arguments.defect.as_deref() == Some("list") {
         println!("{}", report::defects());
         return ExitCode::SUCCESS;
+    }
+    if let (Some(name), None) = (&arguments.defect, arguments.seed) {
+        return hunt(&arguments, name);
     }
     match arguments.seed {
         Some(seed) => one(&arguments, seed),
@@ -93,6 +96,21 @@ fn one(arguments: &Arguments, seed: u64) -> ExitCode {
         }
         None => ExitCode::SUCCESS,
     }
+}
+
+fn hunt(arguments: &Arguments, name: &str) -> ExitCode {
+    let wanted: Vec<_> = defects::ALL.iter().filter(|(known, ..)| name == "all" || *known == name).collect();
+    if wanted.is_empty() {
+        eprintln!("no defect is called {name}: --defect list shows them");
+        return ExitCode::from(2);
+    }
+    let mut all_found = true;
+    for (name, defect, text, _) in wanted {
+        let found = run::hunt(*defect, arguments.seeds, arguments.transactions);
+        all_found &= found.is_some();
+        println!("{}", report::hunted(name, text, found.as_ref()));
+    }
+    if all_found { ExitCode::SUCCESS } else { ExitCode::from(10) }
 }
 
 fn many(arguments: &Arguments) -> ExitCode {

@@ -33,6 +33,17 @@ pub fn one(told: &Told) -> String {
     format!("{} inbox records; {}", told.records, ended.join(", "))
 }
 
+/// What became of the hunt for a planted defect.
+pub fn hunted(name: &str, text: &str, found: Option<&(u64, Violation)>) -> String {
+    match found {
+        Some((seed, violation)) => {
+            let seen: String = violation.seen.chars().take(120).collect();
+            format!("{name}: seed {seed}, {} ({text}): {seen}", violation.invariant.id)
+        }
+        None => format!("{name}: NOT FOUND ({text})"),
+    }
+}
+
 /// Many runs.
 pub fn many(summary: &Summary, took: Duration) -> String {
     let mut text = String::new();

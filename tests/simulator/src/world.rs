@@ -58,6 +58,8 @@ pub struct Sender {
 pub enum Event {
     /// A record reaches the leader.
     Arrive(Place, Record, Option<Sender>),
+    /// A record that has waited in its sender is sent, if he still lives.
+    Resend(Place, Record, Option<Sender>),
     /// What stands below an offset is replicated, if that leader still leads.
     Replicate(Place, u32, i64),
     /// A server hears something, if it is still the same life.
@@ -245,6 +247,11 @@ impl World {
     fn happens(&mut self, event: Event) {
         match event {
             Event::Arrive(place, record, sender) => self.arrives(place, record, sender),
+            Event::Resend(place, record, sender) => {
+                if self.lives(sender) {
+                    self.arrives(place, record, sender);
+                }
+            }
             Event::Replicate(place, leader, upto) => self.replicated(place, leader, upto),
             Event::Server(server, life, heard) => self.server_hears(server, life, heard),
             Event::Transaction(request) => self.transaction_request(request),
@@ -276,7 +283,7 @@ impl World {
             if self.now < desk.dead_until {
                 self.faults.note(Fault::DeadTopic);
                 let wait = desk.dead_until - self.now;
-                return self.after(wait, Event::Arrive(place, record, sender));
+                return self.after(wait, Event::Resend(place, record, sender));
             }
         }
         let offset = self.kafka.append(place, record.clone(), self.now);
@@ -294,9 +301,8 @@ impl World {
         if partition.leader != leader || !partition.replicate(upto) {
             return;
         }
-        let waiting = std::mem::take(&mut partition.waiting);
-        let (arrived, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(offset, _, _)| *offset < upto);
-        partition.waiting = rest;
+        let count = partition.waiting.partition_point(|(offset, _, _)| *offset < upto);
+        let arrived: Vec<_> = partition.waiting.drain(..count).collect();
         for (_, _, sender) in arrived {
             let false_failure = sender.is_some_and(|sender| sender.ticket.is_some())
                 && self.faults.strikes(Fault::FalseFailure, 100);
@@ -327,13 +333,16 @@ impl World {
         let partition = self.kafka.at(place);
         partition.elect(skew);
         for (_, record, sender) in std::mem::take(&mut partition.waiting) {
-            let lives = sender.is_none_or(|sender| {
-                self.servers[sender.server].life == sender.life && self.servers[sender.server].up
-            });
-            if lives {
+            if self.lives(sender) {
                 self.send(place, record, sender);
             }
         }
+    }
+
+    fn lives(&self, sender: Option<Sender>) -> bool {
+        sender.is_none_or(|sender| {
+            self.servers[sender.server].life == sender.life && self.servers[sender.server].up
+        })
     }
 
     /// The witness folds what has become visible.
