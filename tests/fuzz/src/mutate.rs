@@ -258,23 +258,23 @@ fn apply(damage: &Damage, mut bytes: Vec<u8>, others: &[Vec<u8>]) -> Vec<u8> {
             bytes.truncate(within(at, &bytes));
             bytes.extend_from_slice(&other[from.index(other.len() + 1)..]);
         }
-        Damage::Value(at, token) => replace(&mut bytes, at, token.get(TOKENS).as_bytes()),
+        Damage::Value(at, token) => replace(&mut bytes, *at, token.get(TOKENS).as_bytes()),
         Damage::Borrow(at, other, which) => {
             let other = other.get(others);
             let values = values(other);
             if !values.is_empty() {
                 let (from, to) = *which.get(&values);
                 let value = other[from..to].to_vec();
-                replace(&mut bytes, at, &value);
+                replace(&mut bytes, *at, &value);
             }
         }
-        Damage::Grow(at, count) => replace(&mut bytes, at, &b"x".repeat((*count).into())),
+        Damage::Grow(at, count) => replace(&mut bytes, *at, &b"x".repeat((*count).into())),
         Damage::End(at) => bytes.truncate(within(at, &bytes)),
     }
     bytes
 }
 
-fn replace(bytes: &mut Vec<u8>, at: &Index, value: &[u8]) {
+fn replace(bytes: &mut Vec<u8>, at: Index, value: &[u8]) {
     let values = values(bytes);
     if !values.is_empty() {
         let (from, to) = *at.get(&values);

@@ -35,18 +35,23 @@ const MEASURABLE: Duration = Duration::from_micros(500);
 const MEMORY_FACTOR_MAX: usize = 64;
 const MEMORY_BASE_MAX: usize = 4 * 1024 * 1024;
 
+/// Makes an input of about so many bytes.
+type Make = fn(usize) -> Vec<u8>;
+/// Reads one.
+type Read = fn(&[u8]);
+
 struct Shape {
     name: &'static str,
     /// The larger of the two inputs.
     bytes: usize,
-    make: fn(usize) -> Vec<u8>,
-    read: fn(&[u8]),
+    make: Make,
+    read: Read,
 }
 
 const MIB: usize = 1024 * 1024;
 
 fn shapes() -> Vec<Shape> {
-    let wire: [(&str, fn(usize) -> Vec<u8>); 9] = [
+    let wire: [(&str, Make); 9] = [
         ("wire: deep data", |bytes| record(&format!("{}{}", "[".repeat(bytes / 2), "]".repeat(bytes / 2)))),
         ("wire: deep and open", |bytes| record(&"[".repeat(bytes))),
         ("wire: one long string", |bytes| record(&format!("\"{}\"", "x".repeat(bytes)))),
@@ -57,7 +62,7 @@ fn shapes() -> Vec<Shape> {
         ("wire: a long operation", |bytes| attribute("operation", &"x".repeat(bytes))),
         ("wire: spaces", |bytes| record(&format!("[{}]", " ".repeat(bytes)))),
     ];
-    let definition: [(&str, fn(usize) -> Vec<u8>); 9] = [
+    let definition: [(&str, Make); 9] = [
         ("definition: steps", |bytes| steps(bytes, "{name: sN, participant: p}")),
         ("definition: unknown fields", |bytes| steps(bytes, "{name: sN, xN: 1}")),
         ("definition: the same key", |bytes| steps(bytes, "{name: sN, participant: p, participant: p}")),
@@ -69,14 +74,14 @@ fn shapes() -> Vec<Shape> {
             format!("#{}\n: {}", "x".repeat(bytes / 2), "é".repeat(bytes / 4)).into()
         }),
         ("definition: wide input", |bytes| {
-            let fields: String = (0..bytes / 14).map(|at| format!("k{at:06}: 1, ")).collect();
+            let fields = numbered(bytes / 14, "kN: 1, ");
             format!("{{name: t, version: 1, steps: [{{name: a, participant: p, input: {{{fields}}}}}]}}")
                 .into()
         }),
     ];
-    let template: [(&str, fn(usize) -> Vec<u8>); 3] = [
+    let template: [(&str, Make); 3] = [
         ("template: a wide object", |bytes| {
-            let fields: String = (0..bytes / 12).map(|at| format!("\"k{at:06}\":1,")).collect();
+            let fields = numbered(bytes / 12, "\"kN\":1,");
             format!("{{{fields}\"a\":1}}").into()
         }),
         ("template: a long array", |bytes| format!("{{\"a\":[{}0]}}", "0,".repeat(bytes / 2)).into()),
@@ -93,7 +98,7 @@ fn shapes() -> Vec<Shape> {
         read: read_definition,
     }));
     shapes.extend(template.map(|(name, make)| Shape { name, bytes: MIB, make, read: read_template }));
-    let rest: [(&str, fn(usize) -> Vec<u8>, fn(&[u8])); 5] = [
+    let rest: [(&str, Make, Read); 5] = [
         (
             "settings: many",
             |bytes| format!("{{{}\"x\":1}}", "\"open_max\":1,".repeat(bytes / 13)).into(),
@@ -101,11 +106,7 @@ fn shapes() -> Vec<Shape> {
         ),
         ("ids: long", |bytes| b"9".repeat(bytes), read_ids),
         ("state: endings", |bytes| endings(bytes), read_endings),
-        (
-            "state: keys",
-            |bytes| (0..bytes / 8).map(|at| format!("{at:07}\n")).collect::<String>().into(),
-            read_keys,
-        ),
+        ("state: keys", |bytes| numbered(bytes / 8, "N\n").into(), read_keys),
         (
             "shard: garbage",
             |bytes| {
@@ -154,7 +155,7 @@ fn twice_the_input_takes_twice_the_time_and_memory() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-fn quickest(bytes: &[u8], read: fn(&[u8])) -> Duration {
+fn quickest(bytes: &[u8], read: Read) -> Duration {
     let once = || {
         let since = Instant::now();
         read(black_box(bytes));
@@ -172,6 +173,12 @@ fn record(data: &str) -> Vec<u8> {
 
 fn attribute(name: &str, value: &str) -> Vec<u8> {
     format!(r#"{{"specversion":"1.0","type":"sagamore.reply.v1","{name}":"{value}"}}"#).into()
+}
+
+/// A piece so many times, with a number of six digits for each `N`.
+fn numbered(count: usize, piece: &str) -> String {
+    let pieces: Vec<String> = (0..count).map(|at| piece.replace('N', &format!("{at:06}"))).collect();
+    pieces.concat()
 }
 
 fn steps(bytes: usize, step: &str) -> Vec<u8> {

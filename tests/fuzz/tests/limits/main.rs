@@ -199,7 +199,7 @@ fn a_store_in_memory_remembers_so_many_branches() {
         let mut command = read_command(Some(&command)).unwrap();
         command.address.subject = format!("t-{number}").parse().unwrap();
         command.watermark = Time::default();
-        let mut session = store.session().unwrap();
+        let mut session = ();
         let mut tx = store.begin(&mut session).unwrap();
         let answered = perform(&Willing, &mut tx, &command).unwrap();
         tx.commit().unwrap();

@@ -147,7 +147,7 @@ fn property(bytes: &[u8]) {
         shard.apply(&record, &mut outputs);
         let after = transactions(&shard);
         is_nobody_elses(&input, value, &before, &after, &outputs);
-        for output in outputs {
+        for output in &outputs {
             is_said_once(&mut told, output);
         }
     }
@@ -223,7 +223,7 @@ struct Id {
 }
 
 /// One id, one content; a repeated outcome leaves data and reason out.
-fn is_said_once(told: &mut BTreeMap<String, Output>, output: Output) {
+fn is_said_once(told: &mut BTreeMap<String, Output>, output: &Output) {
     if output.destination == Destination::DeadLetters {
         return;
     }
@@ -232,9 +232,9 @@ fn is_said_once(told: &mut BTreeMap<String, Output>, output: Output) {
     if let Some(before) = told.insert(id, output.clone()) {
         if is_outcome {
             let kind = |output: &Output| read_outcome(output.value.as_deref()).unwrap().outcome;
-            assert_eq!(kind(&before), kind(&output), "a told outcome never changes");
+            assert_eq!(kind(&before), kind(output), "a told outcome never changes");
         } else {
-            assert_eq!(before, output, "one id, two contents");
+            assert_eq!(before, *output, "one id, two contents");
         }
     }
 }
@@ -254,7 +254,7 @@ fn is_stored_whole(golden: &Golden, mut shard: Shard) {
         Ok(restored) => assert_eq!(seen(&restored.shard), before, "restored"),
         // Somebody has raised the level beyond what is known: the owner halts at it.
         Err(error @ sagamore_decider::restore::RestoreError::Level { .. }) => {
-            assert!(shard.level() > 1, "{error}")
+            assert!(shard.level() > 1, "{error}");
         }
         Err(error) => panic!("{error}"),
     }
