@@ -7,25 +7,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
-use sagamore_end_to_end::http::RUNTIME;
 use serde_json::json;
 
 use crate::fate;
 use crate::garbage;
-use crate::leaders;
 use crate::member::{self, Member};
 use crate::network;
 use crate::notes::Notes;
+use crate::operator::operate;
 use crate::schedule::{Fault, Kind};
 use crate::world::{PREFIX, World};
 
-/// How long a group may take to notice that its members are gone.
-const EMPTY_WITHIN: Duration = Duration::from_secs(20);
-const LOOK_AGAIN: Duration = Duration::from_millis(300);
-/// A new process has that long before it may be the next victim: so that some get somewhere.
+/// Pause between two looks at who has ended.
 const SUPERVISE_EVERY: Duration = Duration::from_millis(500);
 
 /// What has happened so far.
@@ -247,8 +240,7 @@ fn everything_killed(scene: &Scene, die: u64, lasts: Duration) -> Became {
 }
 
 fn leaders_moved(scene: &Scene) -> Became {
-    let data = scene.world.kafka().data_dir();
-    match leaders::turn(scene.world.path(), &data, scene.world.bootstrap(), PREFIX) {
+    match operate(&scene.world, "turn", PREFIX) {
         Ok(moved) => {
             scene.tally.detail("leaders moved", moved);
             done_if(moved > 0, "no leader moved")
@@ -263,32 +255,14 @@ fn offsets_deleted(scene: &Scene, die: u64) -> Became {
     for mut instance in instances {
         instance.kill();
     }
-    let deleted = delete_group(world.bootstrap(), &format!("{PREFIX}.{name}"));
+    let deleted = operate(world, "forget", &format!("{PREFIX}.{name}"));
     let (_, instances) = world.instances(die);
     for mut instance in instances {
         instance.start();
     }
     match deleted {
-        Ok(()) => Became::Done,
+        Ok(_) => Became::Done,
         Err(why) => Became::Missed(why),
-    }
-}
-
-fn delete_group(bootstrap: &str, group: &str) -> Result<(), String> {
-    let config = ClientConfig::new().set("bootstrap.servers", bootstrap).clone();
-    let admin: AdminClient<DefaultClientContext> = config.create().map_err(|error| error.to_string())?;
-    let begun = Instant::now();
-    loop {
-        let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
-        let why = match RUNTIME.block_on(admin.delete_groups(&[group], &options)) {
-            Ok(results) if results.iter().all(Result::is_ok) => return Ok(()),
-            Ok(results) => format!("{results:?}"),
-            Err(error) => error.to_string(),
-        };
-        if begun.elapsed() > EMPTY_WITHIN {
-            return Err(why);
-        }
-        thread::sleep(LOOK_AGAIN);
     }
 }
 

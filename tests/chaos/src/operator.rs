@@ -1,25 +1,32 @@
-//! Leaders that move: replicas in another order, and the preferred ones elected. librdkafka cannot ask for that, the
-//! Java client can: a small program for it is run on the JDK that runs the brokers, with their jars.
+//! What an operator does with the tools of Kafka: leaders that move, groups that are forgotten. librdkafka can ask for
+//! neither: it has no reassignment, and its `DeleteGroups` ends the whole process on an assertion when the coordinator
+//! dies meanwhile. The Java client can; a small program for it is run on the JDK that runs the brokers, with their jars.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-const PROGRAM: &str = include_str!("MoveLeaders.java");
+use crate::world::World;
 
-/// Turns the replicas of every partition of our topics by one place. Says how many leaders moved.
-pub fn turn(folder: &Path, kafka_data: &Path, bootstrap: &str, prefix: &str) -> Result<u64, String> {
-    let file = folder.join("MoveLeaders.java");
+const PROGRAM: &str = include_str!("Operator.java");
+
+/// Does it; says how much of it was done.
+pub fn operate(world: &World, verb: &str, on: &str) -> Result<u64, String> {
+    // Two at a time have a file each.
+    let folder = world.path().join(format!("operator-{verb}-{on}"));
+    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let file = folder.join("Operator.java");
     std::fs::write(&file, PROGRAM).map_err(|error| error.to_string())?;
+    let data = world.kafka().data_dir();
     let output = Command::new("java")
-        .args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", &classpath(kafka_data)?])
+        .args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", &classpath(&data)?])
         .arg(&file)
-        .args([bootstrap, prefix])
+        .args([world.bootstrap(), verb, on])
         .stdin(Stdio::null())
         .output()
         .map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let last = said.lines().last().unwrap_or_default().parse();
-    last.map_err(|_| format!("{said}\n{}", String::from_utf8_lossy(&output.stderr)))
+    let why = String::from_utf8_lossy(&output.stderr).replace('\n', " | ");
+    said.lines().last().unwrap_or_default().parse().map_err(|_| format!("{said} {why}"))
 }
 
 /// The one of a broker: it stands in its command line.
