@@ -36,7 +36,10 @@ impl World {
         let settings = Wish::Settings([5, 60, 300][rng.usize(0..3)], [60, 120, 3_600][rng.usize(0..3)]);
         self.after(0, Event::Client(settings));
         for number in 0..self.definitions.len() {
-            self.after(50 + 10 * i64::try_from(number).unwrap_or_default(), Event::Client(Wish::Define(number)));
+            self.after(
+                50 + 10 * i64::try_from(number).unwrap_or_default(),
+                Event::Client(Wish::Define(number)),
+            );
         }
         for (number, order) in self.orders.clone().into_iter().enumerate() {
             if self.plan.without_orders.contains(&number) {
@@ -99,7 +102,8 @@ impl World {
 
     fn start(&mut self, number: usize, issued: i64, own: bool) {
         let order = &self.orders[number];
-        let (Ok(subject), Ok(definition)) = (order.id.parse::<TransactionId>(), order.definition.parse()) else {
+        let (Ok(subject), Ok(definition)) = (order.id.parse::<TransactionId>(), order.definition.parse())
+        else {
             return;
         };
         let text = if own { order.data.clone() } else { r#"{"n":1,"minus":-1,"who":"else"}"#.to_owned() };
@@ -123,7 +127,8 @@ impl World {
 
     /// Sends a record to an inbox.
     pub(crate) fn append(&mut self, partition: i32, key: &str, value: Vec<u8>) {
-        let record = Record { key: Some(Rc::from(key.as_bytes())), value: Some(Rc::from(value)), as_of: None };
+        let record =
+            Record { key: Some(Rc::from(key.as_bytes())), value: Some(Rc::from(value)), as_of: None };
         self.send(Place::Inbox(partition), record, None);
     }
 

@@ -35,6 +35,7 @@ impl State for Ledger {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "four things that chance decides apart from each other")]
 /// What chance has decided about one handling of one command.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Mood {
@@ -69,9 +70,8 @@ pub struct Desk {
     pub dead_until: i64,
 }
 
-impl Desk {
-    /// With nothing done.
-    pub fn new() -> Self {
+impl Default for Desk {
+    fn default() -> Self {
         let broken = Arc::new(Mutex::new(Vec::new()));
         Self {
             business: Business { mood: Mutex::default(), broken: Arc::clone(&broken) },
@@ -83,7 +83,9 @@ impl Desk {
             dead_until: 0,
         }
     }
+}
 
+impl Desk {
     /// Handles one command, in a local transaction of its own.
     pub fn handle(&self, command: &Command<'_>, mood: Mood) -> Answered {
         *self.business.mood.lock().unwrap_or_else(PoisonError::into_inner) = mood;
@@ -119,12 +121,7 @@ impl Business {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 
-    fn change(
-        &self,
-        tx: &mut Ledger,
-        command: &Command<'_>,
-        change: impl FnOnce(&mut Standing),
-    ) -> Standing {
+    fn change(&self, tx: &mut Ledger, command: &Command<'_>, change: impl FnOnce(&mut Standing)) -> Standing {
         let key = key(command);
         let mut standing = tx.effects.get(&key).copied().unwrap_or_default();
         let before = standing.count * standing.delta;

@@ -35,8 +35,8 @@ faults! {
     Upgrade "upgrade" "servers are replaced by ones that know the next level; an operator raises it, sometimes too early"
     Rebalance "rebalance" "shards move, at any moment"
     OwnClock "own-clock" "a server's own clock is off"
-    LateEndTxn "late-end-txn" "an EndTxn comes late: after the client gave up, or after another owner came"
-    RepeatedEndTxn "repeated-end-txn" "an EndTxn comes twice, and ends a part of the next checkpoint"
+    LateEndTxn "late-end-txn" "an `EndTxn` comes late: after the client gave up, or after another owner came"
+    RepeatedEndTxn "repeated-end-txn" "an `EndTxn` comes twice, and ends a part of the next checkpoint"
     SlowCommit "slow-commit" "a commit goes well, and nobody is told in time"
     SlowCheckpoint "slow-checkpoint" "records of a checkpoint are acknowledged late"
     StaleEnd "stale-end" "a deposed leader shows an old end of the state"
@@ -84,10 +84,8 @@ impl Faults {
         let mut choice = crate::stream(seed, "faults", 0);
         let streams = Fault::ALL.iter().map(|fault| crate::stream(seed, fault.word(), 1)).collect();
         let dense = choice.u8(0..4);
-        let active = Fault::ALL
-            .iter()
-            .map(|fault| (choice.u8(0..4) <= dense) & !without.contains(fault))
-            .collect();
+        let active =
+            Fault::ALL.iter().map(|fault| (choice.u8(0..4) <= dense) & !without.contains(fault)).collect();
         Self { streams, active, fired: vec![0; Fault::ALL.len()], calm: false }
     }
 

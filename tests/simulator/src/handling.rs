@@ -3,9 +3,7 @@
 use std::rc::Rc;
 
 use sagamore_decider::invariants as inv;
-use sagamore_schemas::wire::{
-    Answer, Command, Operation, Payload, REASON_EXPIRED, Reply, read_command,
-};
+use sagamore_schemas::wire::{Answer, Command, Operation, Payload, REASON_EXPIRED, Reply, read_command};
 
 use crate::desk::Mood;
 use crate::faults::Fault;

@@ -60,14 +60,12 @@ fn main() -> ExitCode {
 fn one(arguments: &Arguments, seed: u64) -> ExitCode {
     let mut without_faults = Vec::new();
     for word in &arguments.without_faults {
-        match Fault::ALL.iter().find(|fault| fault.word() == word) {
-            Some(fault) => without_faults.push(*fault),
-            None => {
-                let words: Vec<&str> = Fault::ALL.iter().map(|fault| fault.word()).collect();
-                eprintln!("no kind of fault is called {word}; there are: {}", words.join(", "));
-                return ExitCode::from(2);
-            }
-        }
+        let Some(fault) = Fault::ALL.iter().find(|fault| fault.word() == word) else {
+            let words: Vec<&str> = Fault::ALL.iter().map(|fault| fault.word()).collect();
+            eprintln!("no kind of fault is called {word}; there are: {}", words.join(", "));
+            return ExitCode::from(2);
+        };
+        without_faults.push(*fault);
     }
     let defect = match arguments.defect.as_deref().map(|name| (name, defects::named(name))) {
         Some((name, None)) => {
@@ -125,7 +123,8 @@ fn many(arguments: &Arguments) -> ExitCode {
     }
     let begun = Instant::now();
     let progress = || bar.inc(1);
-    let summary = run::many(arguments.from, arguments.seeds, arguments.transactions, arguments.threads, &progress);
+    let summary =
+        run::many(arguments.from, arguments.seeds, arguments.transactions, arguments.threads, &progress);
     bar.finish_and_clear();
     println!("{}", report::many(&summary, begun.elapsed()));
     for (plan, violation) in summary.failures.iter().skip(1) {

@@ -37,8 +37,8 @@ pub fn one(told: &Told) -> String {
 pub fn hunted(name: &str, text: &str, found: Option<&(u64, Violation)>) -> String {
     match found {
         Some((seed, violation)) => {
-            let seen: String = violation.seen.chars().take(120).collect();
-            format!("{name}: seed {seed}, {} ({text}): {seen}", violation.invariant.id)
+            let short: String = violation.seen.chars().take(120).collect();
+            format!("{name}: seed {seed}, {} ({text}): {short}", violation.invariant.id)
         }
         None => format!("{name}: NOT FOUND ({text})"),
     }
@@ -49,12 +49,16 @@ pub fn many(summary: &Summary, took: Duration) -> String {
     let mut text = String::new();
     let mut kinds = table(&["fault", "times"]);
     for fault in Fault::ALL {
-        kinds.add_row([fault.word().to_owned(), summary.told.faults.get(fault).copied().unwrap_or_default().to_string()]);
+        kinds.add_row([
+            fault.word().to_owned(),
+            summary.told.faults.get(fault).copied().unwrap_or_default().to_string(),
+        ]);
     }
     writeln!(text, "{kinds}").unwrap_or_default();
     let rows: Vec<&str> = summary.told.rows.iter().map(String::as_str).collect();
     writeln!(text, "rows taken: {}", rows.join(" ")).unwrap_or_default();
-    let ended: Vec<String> = summary.told.ended.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    let ended: Vec<String> =
+        summary.told.ended.iter().map(|(word, count)| format!("{count} {word}")).collect();
     let took = took.as_secs_f64();
     write!(
         text,

@@ -61,8 +61,8 @@ pub fn run_with(plan: &Plan, defect: Option<Defect>, story: Option<Vec<String>>)
     for (_, fold) in world.witness.folds() {
         told.rows.extend(fold.rows.iter().map(|row| (*row).to_owned()));
         for seen in fold.born.values() {
-            let word = seen.ended.map_or_else(|| "open".to_owned(), |ended| ended.to_string());
-            *told.ended.entry(word).or_default() += 1;
+            let how = seen.ended.map_or_else(|| "open".to_owned(), |kind| kind.to_string());
+            *told.ended.entry(how).or_default() += 1;
         }
     }
     crate::defects::plant(None);
@@ -99,7 +99,13 @@ impl Summary {
 }
 
 /// Runs seeds `from..from + count` on so many threads, each run in one of them; stops after a few failures.
-pub fn many(from: u64, count: u64, transactions: usize, threads: usize, progress: &(dyn Fn() + Sync)) -> Summary {
+pub fn many(
+    from: u64,
+    count: u64,
+    transactions: usize,
+    threads: usize,
+    progress: &(dyn Fn() + Sync),
+) -> Summary {
     const FAILURES_MAX: usize = 5;
     let next = AtomicU64::new(from);
     let failures = AtomicU64::new(0);
@@ -186,6 +192,9 @@ pub fn shrink(plan: &Plan, defect: Option<Defect>, violation: &Violation) -> Pla
     smallest
 }
 
+/// A record where it arrived: place, key, value.
+type Arrived = (Place, Option<Vec<u8>>, Option<Vec<u8>>);
+
 impl World {
     /// Whether there is nothing left to wait for.
     pub(crate) fn is_over(&mut self) -> bool {
@@ -208,7 +217,8 @@ impl World {
                         && fold.shard.open_transactions().all(|transaction| {
                             transaction.is_stuck()
                                 && fold.shard.timers().is_empty()
-                                && (doomed || retries.get(&transaction.birth).is_some_and(|tried| *tried >= RETRIES))
+                                && (doomed
+                                    || retries.get(&transaction.birth).is_some_and(|tried| *tried >= RETRIES))
                         })
                 })
         })
@@ -234,7 +244,8 @@ impl World {
             if key == sagamore_schemas::log::BARRIER_KEY {
                 continue;
             }
-            let read: Result<Vec<Sealed>, _> = serde_json::from_slice(entry.record.value.as_deref().unwrap_or_default());
+            let read: Result<Vec<Sealed>, _> =
+                serde_json::from_slice(entry.record.value.as_deref().unwrap_or_default());
             let Ok(read) = read else {
                 return self.witness.violated(&inv::JOURNAL_IS_THE_FOLD, "a record that is no journal");
             };
@@ -273,11 +284,14 @@ impl World {
             entries.last().map(|entry| (entry.offset, entry.sequence))
         });
         match found {
-            Err(text) => self.witness.violated(&inv::JOURNAL_IS_THE_FOLD, format!("shard {partition}: {text}")),
+            Err(text) => {
+                self.witness.violated(&inv::JOURNAL_IS_THE_FOLD, format!("shard {partition}: {text}"));
+            }
             Ok(last) => {
                 let last = last.unwrap_or((-1, 0));
                 if last != (head.offset, head.sequence) && !doomed {
-                    let seen = format!("shard {partition}: the journal ends at {last:?}, the fold at {head:?}");
+                    let seen =
+                        format!("shard {partition}: the journal ends at {last:?}, the fold at {head:?}");
                     self.witness.violated(&inv::JOURNAL_IS_THE_FOLD, seen);
                 }
                 self.rows.append(&mut rows.rows);
@@ -286,7 +300,7 @@ impl World {
     }
 
     fn check_outputs(&mut self, partition: i32) {
-        let mut there: BTreeSet<(Place, Option<Vec<u8>>, Option<Vec<u8>>)> = BTreeSet::new();
+        let mut there: BTreeSet<Arrived> = BTreeSet::new();
         let places = (0..PARTICIPANTS).map(Place::Commands).chain([Place::Outcomes, Place::DeadLetters]);
         for place in places {
             let entries = self.kafka.at(place).visible();
@@ -330,7 +344,9 @@ impl World {
             .shard
             .definitions()
             .iter()
-            .map(|(id, plan, _)| (id.to_string(), plan.steps.iter().map(|step| step.name.to_string()).collect()))
+            .map(|(id, plan, _)| {
+                (id.to_string(), plan.steps.iter().map(|step| step.name.to_string()).collect())
+            })
             .collect();
         let doomed = self.doomed.contains_key(&partition);
         let born = self.witness.fold(partition).born.clone();
@@ -339,16 +355,21 @@ impl World {
             let standing = |step: &str| {
                 let key = format!("{birth}/{step}");
                 let all = self.desks.iter().map(|desk| desk.read(|ledger| ledger.effects.get(&key).copied()));
-                all.flatten().fold((0, 0), |(count, money), one| (count + one.count, money + one.count * one.delta))
+                all.flatten()
+                    .fold((0, 0), |(count, money), one| (count + one.count, money + one.count * one.delta))
             };
-            let own: BTreeSet<&String> =
-                steps.iter().filter(|(id, _)| id.split('@').next() == Some(seen.definition.as_str()))
-                    .flat_map(|(_, steps)| steps).collect();
+            let own: BTreeSet<&String> = steps
+                .iter()
+                .filter(|(id, _)| id.split('@').next() == Some(seen.definition.as_str()))
+                .flat_map(|(_, steps)| steps)
+                .collect();
             let all: Vec<(i64, i64)> = own.iter().map(|step| standing(step)).collect();
             let wrong = match ended {
                 // Two versions may have different steps: those that were asked count.
-                OutcomeKind::Committed => all.iter().any(|(count, _)| *count > 1)
-                    || seen.executed().any(|step| standing(step).0 != 1),
+                OutcomeKind::Committed => {
+                    all.iter().any(|(count, _)| *count > 1)
+                        || seen.executed().any(|step| standing(step).0 != 1)
+                }
                 OutcomeKind::Compensated | OutcomeKind::Aborted => all.iter().any(|(count, _)| *count != 0),
                 OutcomeKind::Refused | OutcomeKind::Stuck => true,
             };

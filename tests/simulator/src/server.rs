@@ -1,32 +1,29 @@
 //! A server: the lane's part and the checkpointer's part of each shard, cut into events. What it decides, the real owner
 //! and the real takeover decide.
 
+mod group;
+mod takeover;
+mod writes;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use sagamore_decider::checkpoint::Checkpoint;
 use sagamore_decider::invariants as inv;
 use sagamore_decider::outbox::{Route, Sent, Ticket};
 use sagamore_decider::output::{Destination, Output};
-use sagamore_decider::owner::{Duty, Owner, Pace};
+use sagamore_decider::owner::{Duty, Owner};
 use sagamore_decider::planted;
-use sagamore_decider::restore::RestoreError;
-use sagamore_decider::takeover::{Ask, InboxSeen, Takeover, TakeoverError};
+use sagamore_decider::takeover::Takeover;
 use sagamore_schemas::ids::Time;
-use sagamore_schemas::log::{AppliedRecord, BARRIER_KEY, CHECKPOINT_KEY, record_hash};
 
+pub use self::writes::Request;
+use self::writes::Write;
 use crate::faults::Fault;
 use crate::kafka::{Bytes, Place, Record, Refusal};
-use crate::witness::{identity, record_of, skip_of};
+use crate::witness::{record_of, skip_of};
 use crate::world::{Event, Sender, World, is_poison};
 
-/// A commit slower than this counts as indefinite, as in production.
-const COMMIT_MAX: i64 = 2_000;
-/// Records of a checkpoint that are not acknowledged for so long: given up, as in production.
-const DELIVERY_MAX: i64 = 10_000;
-/// Pause after being fenced, as in production.
-const REST_FENCED: i64 = 3_000;
 /// Pause after anything indefinite.
 const REST: i64 = 200;
 /// Records applied at once.
@@ -68,25 +65,6 @@ pub enum ToServer {
     GivenUp(i32, u64, u64),
     /// What became of an output.
     Report(i32, u64, Ticket, Delivery),
-}
-
-/// A request in a Kafka transaction.
-#[derive(Debug)]
-pub struct Request {
-    server: usize,
-    life: u32,
-    partition: i32,
-    tenure: u64,
-    write: u64,
-    epoch: u32,
-    what: What,
-}
-
-#[derive(Debug)]
-enum What {
-    Fence,
-    Append { first: bool, last: bool, records: Vec<(Place, Record)> },
-    Commit { is_repeat: bool },
 }
 
 /// A process.
@@ -137,16 +115,6 @@ struct Running {
     drafted: i64,
 }
 
-/// A Kafka transaction under way.
-#[derive(Debug)]
-struct Write {
-    number: u64,
-    parts: VecDeque<Vec<(Place, Record)>>,
-    first: bool,
-    checkpoint: Option<i64>,
-    committing: bool,
-}
-
 thread_local! {
     static CATCHING: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
@@ -172,100 +140,6 @@ fn bytes(bytes: &[u8]) -> Bytes {
 }
 
 impl World {
-    pub(crate) fn begin_servers(&mut self) {
-        for server in 0..self.servers.len() {
-            self.start_server(server);
-        }
-    }
-
-    /// Starts a server, and tells the group.
-    pub(crate) fn start_server(&mut self, number: usize) {
-        let level_max = if self.faults.has(Fault::Upgrade) { 1 } else { self.level.max(1) };
-        let skew = if self.faults.strikes(Fault::OwnClock, 2) {
-            self.faults.rng(Fault::OwnClock).i64(-20_000..20_000)
-        } else {
-            0
-        };
-        let server = &mut self.servers[number];
-        let known = server.level_max.max(level_max);
-        *server = Server {
-            life: server.life + 1,
-            up: true,
-            skew,
-            level_max: known,
-            tenures: server.tenures,
-            ..Server::default()
-        };
-        self.tell(|| format!("server {number} starts"));
-        self.rebalance();
-    }
-
-    /// Kills a server. The group notices when its session is over.
-    pub(crate) fn kill_server(&mut self, number: usize) {
-        let server = &mut self.servers[number];
-        server.up = false;
-        server.life += 1;
-        server.slots.clear();
-        server.heard.clear();
-        self.tell(|| format!("server {number} is killed"));
-    }
-
-    /// Goes on where it stood.
-    pub(crate) fn resume_server(&mut self, number: usize) {
-        let server = &mut self.servers[number];
-        if !std::mem::take(&mut server.paused) {
-            return;
-        }
-        let life = server.life;
-        let heard = std::mem::take(&mut server.heard);
-        self.tell(|| format!("server {number} wakes up, {} messages waiting", heard.len()));
-        for heard in heard {
-            self.server_hears(number, life, heard);
-        }
-        let partitions: Vec<i32> = self.servers[number].slots.keys().copied().collect();
-        for partition in partitions {
-            self.look_after(number, partition);
-        }
-        self.rebalance();
-    }
-
-    /// The group shares the shards out among who is there, by chance.
-    pub(crate) fn rebalance(&mut self) {
-        let there: Vec<usize> = (0..self.servers.len())
-            .filter(|number| {
-                let server = &self.servers[*number];
-                server.up && !server.paused && !server.stopping
-            })
-            .collect();
-        for partition in 0..self.partitions {
-            let before = self.assigned.get(&partition).copied();
-            let stays = before.filter(|server| there.contains(server) && self.net.u8(0..3) > 0);
-            let Some(after) = stays.or_else(|| (!there.is_empty()).then(|| there[self.net.usize(0..there.len())]))
-            else {
-                self.assigned.remove(&partition);
-                continue;
-            };
-            if before == Some(after) && self.servers[after].slots.contains_key(&partition) {
-                continue;
-            }
-            self.assigned.insert(partition, after);
-            if let Some(before) = before.filter(|before| *before != after) {
-                self.tell_server(before, ToServer::Taken(partition));
-            }
-            self.tell_server(after, ToServer::Given(partition));
-        }
-    }
-
-    fn tell_server(&mut self, server: usize, heard: ToServer) {
-        // What the group says to one member comes in order.
-        let at = self.now + self.latency();
-        let member = &mut self.servers[server];
-        let at = at.max(member.group_heard);
-        member.group_heard = at;
-        let life = member.life;
-        self.after(at - self.now, Event::Server(server, life, heard));
-    }
-
     /// New records are visible: whoever runs the shard looks after it.
     pub(crate) fn wake_owners(&mut self, partition: i32) {
         for number in 0..self.servers.len() {
@@ -328,151 +202,6 @@ impl World {
         }
     }
 
-    fn take_over(&mut self, number: usize, partition: i32, skip: Option<i64>) {
-        let server = &mut self.servers[number];
-        server.tenures += 1;
-        let tenure = server.tenures;
-        let owner = format!("server {number}");
-        let token = uuid::Uuid::from_u64_pair(u64::from(server.life), tenure * 16 + number as u64);
-        let takeover = Takeover::new(identity(partition, self.partitions), token, owner);
-        let stage = Stage::Restoring {
-            takeover: Some(takeover),
-            epoch: self.kafka.epoch(partition),
-            read: 0,
-            until: i64::MAX,
-        };
-        server.slots.insert(partition, Slot { tenure, stage, wake: 0, write: None, skip });
-        self.tell(|| format!("server {number} takes shard {partition} over"));
-        self.go_on(number, partition);
-    }
-
-    /// Does what the takeover asks for.
-    fn go_on(&mut self, number: usize, partition: i32) {
-        let life = self.servers[number].life;
-        let Some(slot) = self.servers[number].slots.get_mut(&partition) else { return };
-        let tenure = slot.tenure;
-        let Stage::Restoring { takeover: Some(takeover), epoch, .. } = &slot.stage else { return };
-        let (ask, epoch) = (takeover.ask(), *epoch);
-        let delay = self.latency();
-        match ask {
-            Ask::Fence => {
-                let what = What::Fence;
-                let request = Request { server: number, life, partition, tenure, write: 0, epoch, what };
-                self.after(delay, Event::Transaction(request));
-            }
-            Ask::WriteBarrier(value) => {
-                let record = Record { key: Some(bytes(BARRIER_KEY)), value: Some(bytes(&value)), as_of: None };
-                let part = vec![(Place::State(partition), record.clone()), (Place::Journal(partition), record)];
-                self.begin_write(number, partition, VecDeque::from([part]), None);
-            }
-            Ask::ReadState => self.after(delay, Event::Server(number, life, ToServer::Read(partition, tenure))),
-            Ask::LookIntoInbox(_) => {
-                self.after(delay, Event::Server(number, life, ToServer::Looked(partition, tenure)));
-            }
-        }
-    }
-
-    fn on_fenced(&mut self, number: usize, partition: i32, tenure: u64, now_epoch: u32) {
-        let stale = self.faults.strikes(Fault::StaleEnd, 3);
-        let high = self.kafka.at(Place::State(partition)).high();
-        let old_end = if stale { self.faults.rng(Fault::StaleEnd).i64(0..=high) } else { i64::MAX };
-        let Some(slot) = self.slot(number, partition, tenure) else { return };
-        if let Stage::Restoring { takeover: Some(takeover), epoch, until, .. } = &mut slot.stage {
-            *epoch = now_epoch;
-            *until = old_end;
-            takeover.on_fenced();
-            self.go_on(number, partition);
-        }
-    }
-
-    fn slot(&mut self, number: usize, partition: i32, tenure: u64) -> Option<&mut Slot> {
-        self.servers[number].slots.get_mut(&partition).filter(|slot| slot.tenure == tenure)
-    }
-
-    fn read_state(&mut self, number: usize, partition: i32, tenure: u64) {
-        let level_max = self.servers[number].level_max;
-        let Some(slot) = self.servers[number].slots.get_mut(&partition).filter(|slot| slot.tenure == tenure)
-        else {
-            return;
-        };
-        let Stage::Restoring { takeover: Some(takeover), read, until, .. } = &mut slot.stage else { return };
-        let (entries, end) = self.kafka.read_committed(Place::State(partition), *read, *until);
-        *read = end;
-        *until = i64::MAX;
-        planted::set_level_max(level_max);
-        for entry in entries {
-            let as_of = entry.record.as_of.map(|as_of| as_of.to_string());
-            let key = entry.record.key.as_deref().unwrap_or_default();
-            let header = as_of.as_deref().map(str::as_bytes);
-            match takeover.on_state(key, header, entry.record.value.as_deref()) {
-                Err(error) => return self.halt(number, partition, &error),
-                Ok(()) if takeover.ask() != Ask::ReadState => return self.go_on(number, partition),
-                Ok(()) => {}
-            }
-        }
-        let life = self.servers[number].life;
-        self.after(50, Event::Server(number, life, ToServer::Read(partition, tenure)));
-    }
-
-    fn on_looked(&mut self, number: usize, partition: i32, tenure: u64) {
-        let server = &mut self.servers[number];
-        let Some(slot) = server.slots.get_mut(&partition).filter(|slot| slot.tenure == tenure) else { return };
-        let Stage::Restoring { takeover, epoch, .. } = &mut slot.stage else { return };
-        let Some(takeover) = takeover.take() else { return };
-        let inbox = self.kafka.at(Place::Inbox(partition));
-        let record = match takeover.ask() {
-            Ask::LookIntoInbox(Some(offset)) => inbox.get(offset).map(|entry| AppliedRecord {
-                offset,
-                hash: record_hash(
-                    entry.record.key.as_deref(),
-                    entry.record.value.as_deref(),
-                    Time::from_epoch_ms(entry.timestamp).epoch_ms(),
-                ),
-            }),
-            _ => None,
-        };
-        let seen = InboxSeen { low: inbox.low(), high: inbox.high(), record };
-        let own = Time::from_epoch_ms(self.now + server.skew);
-        match takeover.on_inbox(&seen) {
-            Err(error) => self.halt(number, partition, &error),
-            Ok((restored, inbox_end)) => {
-                let who = format!("server {number}, taking over");
-                if !self.doomed.contains_key(&partition) {
-                    self.witness.compare_restored(&who, partition, &restored.shard);
-                }
-                let next = restored.shard.next_offset();
-                let owed = restored.owed.len();
-                let owner = Owner::new(restored, inbox_end, Pace::default(), own);
-                let running = Running { owner, epoch: *epoch, unstored_since: None, drafted: self.now };
-                slot.stage = Stage::Running(Box::new(running));
-                self.tell(|| format!("server {number} has shard {partition} as of {next}, {owed} owed"));
-                self.look_after(number, partition);
-            }
-        }
-    }
-
-    /// It halts. Without an injected cause that is a violation.
-    fn halt(&mut self, number: usize, partition: i32, error: &TakeoverError) {
-        self.tell(|| format!("server {number} halts shard {partition}: {error}"));
-        let doomed = self.doomed.get(&partition).copied();
-        let has_cause = match error {
-            TakeoverError::State(RestoreError::Incomplete { .. } | RestoreError::Damaged { .. }) => {
-                doomed == Some(Fault::StateLost)
-            }
-            TakeoverError::State(RestoreError::Level { .. }) => self.servers[number].level_max < self.level,
-            TakeoverError::Inbox { .. } => doomed == Some(Fault::InboxCut),
-            TakeoverError::State(RestoreError::Foreign { .. }) | TakeoverError::Secret => false,
-        };
-        if !has_cause {
-            let text = format!("server {number}, shard {partition}: {error}");
-            return self.witness.violated(&inv::HALTS_HAVE_CAUSES, text);
-        }
-        if let Some(fault) = doomed {
-            self.faults.note(fault);
-        }
-        self.stand_still(number, partition, None);
-    }
-
     fn stand_still(&mut self, number: usize, partition: i32, poison: Option<i64>) {
         if let Some(slot) = self.servers[number].slots.get_mut(&partition) {
             slot.stage = Stage::Halted { poison };
@@ -505,12 +234,11 @@ impl World {
                 let until = *until;
                 return self.wake(number, partition, until);
             }
-            Stage::Restoring { .. } => return,
             Stage::Halted { poison: Some(offset) } => {
                 let offset = *offset;
                 return self.look_ahead(number, partition, offset);
             }
-            Stage::Halted { poison: None } => return,
+            Stage::Halted { poison: None } | Stage::Restoring { .. } => return,
             Stage::Running(_) => {}
         }
         if !stopping {
@@ -545,7 +273,9 @@ impl World {
                 self.faults.note(Fault::ClockJump);
                 let has_cause = entry.timestamp > own + 800_000;
                 self.stand_still(number, partition, None);
-                self.tell(|| format!("server {number} halts shard {partition}: record {next} is of the future"));
+                self.tell(|| {
+                    format!("server {number} halts shard {partition}: record {next} is of the future")
+                });
                 if !has_cause {
                     self.witness.violated(&inv::HALTS_HAVE_CAUSES, "a clock that is not far ahead");
                 }
@@ -557,7 +287,13 @@ impl World {
                 let skip = inbox.visible().find_map(|later| skip_of(later.record.value.as_deref(), next));
                 if let Some(authority) = skip {
                     running.owner.on_skip(&record, &authority, time);
-                    self.witness.compare(&format!("server {number}"), partition, next, &[], running.owner.shard());
+                    self.witness.compare(
+                        &format!("server {number}"),
+                        partition,
+                        next,
+                        &[],
+                        running.owner.shard(),
+                    );
                     continue;
                 }
             }
@@ -567,7 +303,9 @@ impl World {
                 Ok(_) => {}
                 Err(_) if is_poison(record.value) => {
                     self.faults.note(Fault::Poison);
-                    self.tell(|| format!("server {number} halts shard {partition}: record {next} makes it panic"));
+                    self.tell(|| {
+                        format!("server {number} halts shard {partition}: record {next} makes it panic")
+                    });
                     self.stand_still(number, partition, Some(next));
                     self.look_ahead(number, partition, next);
                     break;
@@ -613,13 +351,17 @@ impl World {
         });
         let overdue = running.unstored_since.filter(|since| self.now - since > LEASE_SEEN);
         if let (Some(since), false) = (overdue, sent.is_empty()) {
-            let text = format!("server {number} sends {} outputs {} ms after it should have stored", sent.len(), self.now - since);
+            let text = format!(
+                "server {number} sends {} outputs {} ms after it should have stored",
+                sent.len(),
+                self.now - since
+            );
             self.witness.violated(&inv::LEASE_ENDS, text);
         }
         let duties = running.owner.poll(time, stopping);
         let hopeless = running.owner.is_hopeless(time);
-        let (at_rest, live) = (running.owner.is_at_rest(), running.owner.is_live());
-        let busy = !at_rest || !live || !running.owner.outbox().is_empty();
+        let (at_rest, is_live) = (running.owner.is_at_rest(), running.owner.is_live());
+        let busy = !at_rest || !is_live || !running.owner.outbox().is_empty();
         let next_due = running.owner.shard().timers().next_due().map(Time::epoch_ms);
         for (place, record, ticket) in sent {
             self.send(place, record, Some(sender(Some(ticket))));
@@ -629,8 +371,11 @@ impl World {
                 Duty::Write(checkpoint) => self.write(number, partition, &checkpoint),
                 Duty::Append { key, value } => {
                     if !self.faults.strikes(Fault::LostTimer, 4) {
-                        let record =
-                            Record { key: Some(bytes(key.as_bytes())), value: Some(bytes(&value)), as_of: None };
+                        let record = Record {
+                            key: Some(bytes(key.as_bytes())),
+                            value: Some(bytes(&value)),
+                            as_of: None,
+                        };
                         self.send(Place::Inbox(partition), record, Some(sender(None)));
                     }
                 }
@@ -649,164 +394,6 @@ impl World {
             (None, None) => return,
         };
         self.wake(number, partition, at);
-    }
-
-    fn write(&mut self, number: usize, partition: i32, checkpoint: &Checkpoint) {
-        let in_order = checkpoint.parts();
-        let parts = in_order.iter().map(|part| {
-            let journal = part.journal.iter().map(|(key, value)| {
-                let record = Record { key: Some(bytes(key)), value: Some(bytes(value)), as_of: None };
-                (Place::Journal(partition), record)
-            });
-            let state = part.state.iter().map(|record| {
-                let as_of = Some(record.as_of).filter(|_| record.key != CHECKPOINT_KEY);
-                let value = record.value.as_deref().map(bytes);
-                (Place::State(partition), Record { key: Some(bytes(&record.key)), value, as_of })
-            });
-            journal.chain(state).collect()
-        });
-        let parts = parts.collect();
-        if let Some(Slot { stage: Stage::Running(running), .. }) =
-            self.servers[number].slots.get_mut(&partition)
-        {
-            running.drafted = self.now;
-        }
-        self.begin_write(number, partition, parts, Some(checkpoint.next_offset));
-    }
-
-    fn begin_write(
-        &mut self,
-        number: usize,
-        partition: i32,
-        parts: VecDeque<Vec<(Place, Record)>>,
-        checkpoint: Option<i64>,
-    ) {
-        let write = self.net.u64(1..);
-        if let Some(slot) = self.servers[number].slots.get_mut(&partition) {
-            slot.write = Some(Write { number: write, parts, first: true, checkpoint, committing: false });
-        }
-        self.next_part(number, partition);
-    }
-
-    fn next_part(&mut self, number: usize, partition: i32) {
-        let life = self.servers[number].life;
-        let Some(slot) = self.servers[number].slots.get_mut(&partition) else { return };
-        let tenure = slot.tenure;
-        let epoch = match &slot.stage {
-            Stage::Restoring { epoch, .. } => *epoch,
-            Stage::Running(running) => running.epoch,
-            Stage::Resting { .. } | Stage::Halted { .. } => return,
-        };
-        let Some(write) = &mut slot.write else { return };
-        let number_of_write = write.number;
-        let request = |what| Request { server: number, life, partition, tenure, write: number_of_write, epoch, what };
-        let give_up = ToServer::GivenUp(partition, tenure, number_of_write);
-        let mut requests = Vec::new();
-        match write.parts.pop_front() {
-            Some(mut records) => {
-                // Some arrive before others: a crash, or an EndTxn of somebody, may fall between.
-                let first = std::mem::take(&mut write.first);
-                let cut = if records.len() > 1 { self.net.usize(0..records.len()) } else { 0 };
-                let rest = records.split_off(cut);
-                if !records.is_empty() {
-                    requests.push(request(What::Append { first, last: false, records }));
-                }
-                let first = first && requests.is_empty();
-                requests.push(request(What::Append { first, last: true, records: rest }));
-                self.after(DELIVERY_MAX, Event::Server(number, life, give_up));
-            }
-            None => {
-                write.committing = true;
-                requests.push(request(What::Commit { is_repeat: false }));
-                self.after(COMMIT_MAX, Event::Server(number, life, give_up));
-                if self.faults.strikes(Fault::RepeatedEndTxn, 12) {
-                    let delay = 10 + self.faults.rng(Fault::RepeatedEndTxn).i64(0..1_500);
-                    let repeat = Request { what: What::Commit { is_repeat: true }, ..request(What::Fence) };
-                    self.after(delay, Event::Transaction(repeat));
-                }
-            }
-        }
-        let mut delay = 0;
-        for request in requests {
-            delay += self.latency();
-            match request.what {
-                What::Commit { .. } if self.faults.strikes(Fault::LateEndTxn, 15) => {
-                    delay += self.faults.span(Fault::LateEndTxn);
-                }
-                What::Append { .. } if self.faults.strikes(Fault::SlowCheckpoint, 30) => {
-                    delay += self.faults.rng(Fault::SlowCheckpoint).i64(0..15_000);
-                }
-                What::Commit { .. } | What::Append { .. } | What::Fence => {}
-            }
-            self.after(delay, Event::Transaction(request));
-        }
-    }
-
-    /// A request of a transactional producer reaches the broker.
-    pub(crate) fn transaction_request(&mut self, request: Request) {
-        let Request { server, life, partition, tenure, write, epoch, what } = request;
-        let mut delay = self.latency();
-        let heard = match what {
-            What::Fence => ToServer::Fenced(partition, tenure, self.kafka.fence(partition)),
-            What::Append { first, last, records } => {
-                let result = self.kafka.append_in(partition, epoch, first, &records, self.now);
-                if result.is_ok() && !last {
-                    return;
-                }
-                ToServer::Part(partition, tenure, write, result)
-            }
-            What::Commit { is_repeat } => {
-                let result = self.kafka.commit(partition, epoch);
-                if is_repeat {
-                    return;
-                }
-                if self.faults.strikes(Fault::SlowCommit, 25) {
-                    delay += COMMIT_MAX + 100;
-                }
-                ToServer::Ended(partition, tenure, write, result.map(|_| ()))
-            }
-        };
-        self.after(delay, Event::Server(server, life, heard));
-    }
-
-    fn on_part(&mut self, number: usize, partition: i32, tenure: u64, write: u64, result: Result<(), Refusal>) {
-        let Some(slot) = self.slot(number, partition, tenure) else { return };
-        if slot.write.as_ref().is_none_or(|open| open.number != write || open.committing) {
-            return;
-        }
-        match result {
-            Ok(()) => self.next_part(number, partition),
-            Err(refusal) => self.on_refusal(number, partition, refusal),
-        }
-    }
-
-    fn on_ended(&mut self, number: usize, partition: i32, tenure: u64, write: u64, result: Result<(), Refusal>) {
-        let own = Time::from_epoch_ms(self.now + self.servers[number].skew);
-        let Some(slot) = self.slot(number, partition, tenure) else { return };
-        let Some(open) = slot.write.take_if(|open| open.number == write) else { return };
-        match result {
-            Err(refusal) => self.on_refusal(number, partition, refusal),
-            Ok(()) => match &mut slot.stage {
-                Stage::Restoring { takeover: Some(takeover), .. } => {
-                    takeover.on_barrier();
-                    self.go_on(number, partition);
-                }
-                Stage::Running(running) => {
-                    running.owner.on_written(own);
-                    let all = open.checkpoint == Some(running.owner.shard().next_offset());
-                    running.unstored_since = (!all).then_some(running.drafted);
-                    self.look_after(number, partition);
-                }
-                Stage::Restoring { .. } | Stage::Resting { .. } | Stage::Halted { .. } => {}
-            },
-        }
-    }
-
-    fn on_refusal(&mut self, number: usize, partition: i32, refusal: Refusal) {
-        match refusal {
-            Refusal::Fenced => self.rest(number, partition, REST_FENCED),
-            Refusal::NoTransaction => self.rest(number, partition, REST),
-        }
     }
 
     fn on_report(&mut self, number: usize, partition: i32, tenure: u64, ticket: Ticket, delivery: Delivery) {
@@ -835,7 +422,8 @@ impl World {
                     Stage::Running(running)
                         if running.owner.is_at_rest()
                             && running.owner.outbox().is_empty()
-                            && running.owner.shard().next_offset() == self.kafka.high(Place::Inbox(*partition)) =>
+                            && running.owner.shard().next_offset()
+                                == self.kafka.high(Place::Inbox(*partition)) =>
                     {
                         "at rest"
                     }

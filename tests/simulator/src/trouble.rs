@@ -40,12 +40,19 @@ impl World {
     pub(crate) fn begin_trouble(&mut self) {
         for fault in self.faults.active() {
             let times = match fault {
-                Fault::Crash | Fault::Pause | Fault::Rebalance => 4,
+                Fault::Crash | Fault::Pause | Fault::Rebalance | Fault::Compaction => 4,
                 Fault::LeaderChange | Fault::ParticipantAway | Fault::Garbage => 3,
-                Fault::Outage | Fault::GracefulStop | Fault::Undeliverable | Fault::DeadTopic | Fault::SettingsChange => 2,
-                Fault::Upgrade | Fault::StateLost | Fault::InboxCut | Fault::ClockJump | Fault::Poison
+                Fault::Outage
+                | Fault::GracefulStop
+                | Fault::Undeliverable
+                | Fault::DeadTopic
+                | Fault::SettingsChange => 2,
+                Fault::Upgrade
+                | Fault::StateLost
+                | Fault::InboxCut
+                | Fault::ClockJump
+                | Fault::Poison
                 | Fault::LateDefinition => 1,
-                Fault::Compaction => 4,
                 _ => 0,
             };
             // What spoils a whole shard comes seldom, or nothing else would be seen.
@@ -123,14 +130,7 @@ impl World {
             Fault::Crash => self.crash(number),
             Fault::Pause => self.pause(number, until - self.now),
             Fault::Outage => self.outage(until - self.now),
-            Fault::GracefulStop => {
-                if self.servers[number].up && !self.servers[number].paused {
-                    self.faults.note(fault);
-                    self.servers[number].stopping = true;
-                    let life = self.servers[number].life;
-                    self.after(100, Event::Trouble(Trouble::Stopping(number, life, 50)));
-                }
-            }
+            Fault::GracefulStop => self.stop(number),
             Fault::Upgrade => self.upgrade(),
             Fault::Rebalance => {
                 self.faults.note(fault);
@@ -148,8 +148,12 @@ impl World {
                 self.kafka.at(Place::Inbox(partition)).skew = skew;
                 self.after(500, Event::Trouble(Trouble::ClockRight(partition)));
             }
-            Fault::Undeliverable => self.desks[usize::from(participant)].missing_until = until.min(self.now + 20_000),
-            Fault::DeadTopic => self.desks[usize::from(participant)].dead_until = until.min(self.now + 60_000),
+            Fault::Undeliverable => {
+                self.desks[usize::from(participant)].missing_until = until.min(self.now + 20_000);
+            }
+            Fault::DeadTopic => {
+                self.desks[usize::from(participant)].dead_until = until.min(self.now + 60_000);
+            }
             Fault::ParticipantAway => {
                 self.faults.note(fault);
                 self.desks[usize::from(participant)].away_until = until;
@@ -191,6 +195,17 @@ impl World {
         let back = self.faults.span(Fault::Crash).min(60_000);
         self.after(back, Event::Trouble(Trouble::Restart(number, life)));
         self.after(SESSION_MS, Event::Trouble(Trouble::Rebalance));
+    }
+
+    fn stop(&mut self, number: usize) {
+        let server = &mut self.servers[number];
+        if !server.up || server.paused {
+            return;
+        }
+        server.stopping = true;
+        let life = server.life;
+        self.faults.note(Fault::GracefulStop);
+        self.after(100, Event::Trouble(Trouble::Stopping(number, life, 50)));
     }
 
     fn pause(&mut self, number: usize, ms: i64) {
@@ -247,7 +262,8 @@ impl World {
         let (entries, _) = self.kafka.read_committed(place, 0, i64::MAX);
         let mut newest = std::collections::BTreeMap::new();
         for entry in &entries {
-            let own = [BARRIER_KEY, CHECKPOINT_KEY].iter().any(|key| entry.record.key.as_deref() == Some(key));
+            let own =
+                [BARRIER_KEY, CHECKPOINT_KEY].iter().any(|key| entry.record.key.as_deref() == Some(key));
             if !own {
                 newest.insert(entry.record.key.clone(), entry);
             }
@@ -287,11 +303,13 @@ impl World {
     fn garbage(&mut self, partition: i32, participant: u8) {
         self.faults.note(Fault::Garbage);
         let of_nobody = br#"{"specversion":"1.0","type":"sagamore.reply.v1","id":"x","source":"/x","instance":"00000000-0000-0000-0000-000000000007","subject":"nobody","birth":"0-99999","step":"s","branch":"b","operation":"execute","attempt":1,"outcome":"ok"}"#;
-        let all: [&[u8]; 4] = [b"\xff\xfe not json", b"{\"specversion\":\"1.0\",\"type\":\"sagamore.sta", b"", of_nobody];
+        let all: [&[u8]; 4] =
+            [b"\xff\xfe not json", b"{\"specversion\":\"1.0\",\"type\":\"sagamore.sta", b"", of_nobody];
         for value in all {
             self.append(partition, "garbage", value.to_vec());
         }
-        let record = crate::kafka::Record { key: None, value: Some(std::rc::Rc::from(&b"garbage"[..])), as_of: None };
+        let record =
+            crate::kafka::Record { key: None, value: Some(std::rc::Rc::from(&b"garbage"[..])), as_of: None };
         self.send(Place::Commands(participant), record, None);
     }
 
@@ -299,9 +317,11 @@ impl World {
         for partition in 0..self.partitions {
             let place = Place::State(partition);
             let old = self.now - COMPACTION_LAG_MS;
-            let below = self.kafka.at(place).visible().find(|entry| entry.timestamp > old).map(|entry| entry.offset);
+            let below =
+                self.kafka.at(place).visible().find(|entry| entry.timestamp > old).map(|entry| entry.offset);
             let below = below.unwrap_or(i64::MAX);
-            let keep = !self.faults.has(Fault::TombstonesGone) || self.faults.rng(Fault::TombstonesGone).bool();
+            let keep =
+                !self.faults.has(Fault::TombstonesGone) || self.faults.rng(Fault::TombstonesGone).bool();
             let gone = self.kafka.compact(place, below, keep);
             if gone > 0 {
                 self.faults.note(Fault::Compaction);

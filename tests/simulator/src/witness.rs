@@ -124,7 +124,7 @@ pub fn identity(partition: i32, partitions: i32) -> Identity {
 }
 
 /// A record of the inbox as the fold takes it.
-pub fn record_of<'a>(entry: &'a Entry) -> Record<'a> {
+pub fn record_of(entry: &Entry) -> Record<'_> {
     Record {
         offset: entry.offset,
         timestamp: Time::from_epoch_ms(entry.timestamp),
@@ -185,13 +185,11 @@ impl Witness {
         let mut outputs = Vec::new();
         let mut notice = Notice::None;
         if poisoned {
-            match skip {
-                Some(authority) => fold.shard.skip(&record, authority),
-                None => {
-                    fold.held = Some(entry.offset);
-                    return;
-                }
-            }
+            let Some(authority) = skip else {
+                fold.held = Some(entry.offset);
+                return;
+            };
+            fold.shard.skip(&record, authority);
         } else {
             match crate::server::caught(|| fold.shard.apply(&record, &mut outputs)) {
                 Ok(told) => notice = told,
@@ -256,7 +254,8 @@ impl Witness {
                 self.violated(&inv::STATE_IS_THE_FOLD, text);
             }
             None => {
-                let text = format!("{who}: the state is as of {next}, where the inbox ends at {}", fold.said.len());
+                let text =
+                    format!("{who}: the state is as of {next}, where the inbox ends at {}", fold.said.len());
                 self.violated(&inv::STATE_IS_THE_FOLD, text);
             }
         }
@@ -292,12 +291,16 @@ impl Fold {
                 Phase::RollingBack => Some(Decision::Rollback),
             };
             if seen.decision.is_some() && seen.decision != decided {
-                broken.push((&inv::DECIDED_ONCE, format!("{} was {:?}, is {decided:?}", transaction.id, seen.decision)));
+                broken.push((
+                    &inv::DECIDED_ONCE,
+                    format!("{} was {:?}, is {decided:?}", transaction.id, seen.decision),
+                ));
             }
             seen.decision = decided;
             seen.refused.extend(names(&self.shard, transaction, &StepPhase::Refused));
             if !has_timer(&self.shard, transaction) && !transaction.is_stuck() {
-                broken.push((&inv::SOMEBODY_ACTS, format!("{} has no timer: {transaction:?}", transaction.id)));
+                broken
+                    .push((&inv::SOMEBODY_ACTS, format!("{} has no timer: {transaction:?}", transaction.id)));
             }
         }
     }
@@ -312,12 +315,11 @@ impl Fold {
         let offset = self.shard.next_offset() - 1;
         let newest = self.shard.open_transactions().last().map(|transaction| transaction.birth);
         let ended_at_once = outputs.iter().filter(|output| output.destination == Destination::Outcomes);
-        let ended_at_once = ended_at_once.filter_map(|output| {
-            match read_outcome(output.value.as_deref()).ok()?.occasion {
+        let ended_at_once =
+            ended_at_once.filter_map(|output| match read_outcome(output.value.as_deref()).ok()?.occasion {
                 Occasion::Transaction { birth, .. } => Some(birth),
                 Occasion::Start { .. } => None,
-            }
-        });
+            });
         let Some(birth) = newest.into_iter().chain(ended_at_once).find(|birth| birth.offset == offset) else {
             return;
         };
@@ -325,7 +327,8 @@ impl Fold {
         seen.subject = start.subject.to_string();
         seen.definition = start.definition.name.to_string();
         if !self.lives.insert((start.subject.to_string(), start.time)) {
-            broken.push((&inv::ONE_LIFE, format!("{} issued at {} is born again", start.subject, start.time)));
+            broken
+                .push((&inv::ONE_LIFE, format!("{} issued at {} is born again", start.subject, start.time)));
         }
     }
 
@@ -343,7 +346,8 @@ impl Fold {
         let step = address.step.to_string();
         let transaction = self.shard.open_transactions().find(|t| t.birth == address.birth);
         let planned = transaction.and_then(|transaction| {
-            let (_, plan, _) = self.shard.definitions().iter().find(|(id, _, _)| **id == transaction.definition)?;
+            let (_, plan, _) =
+                self.shard.definitions().iter().find(|(id, _, _)| **id == transaction.definition)?;
             let (_, planned) = plan.indexed().find(|(_, planned)| planned.name.as_str() == step)?;
             Some((planned.kind, planned.before.clone()))
         });
@@ -352,7 +356,10 @@ impl Fold {
         *attempt += 1;
         let mut graph = |holds: bool, text: &str| {
             if !holds {
-                broken.push((&inv::ALONG_THE_GRAPH, format!("{} of {}: {text}", address.command_id(), address.subject)));
+                broken.push((
+                    &inv::ALONG_THE_GRAPH,
+                    format!("{} of {}: {text}", address.command_id(), address.subject),
+                ));
             }
         };
         graph(address.attempt == *attempt, "attempts are counted one by one");
@@ -431,11 +438,15 @@ fn subject_of(input: &Input<'_>) -> Option<String> {
 
 fn has_timer(shard: &Shard, transaction: &Transaction) -> bool {
     let own = |entry: &sagamore_decider::timers::TimerEntry| entry.birth_offset == transaction.birth.offset;
-    shard.timers().due(Time::MAX).any(|entry| own(&entry) && matches!(entry.owner, TimerOwner::Deadline | TimerOwner::Step(_)))
+    shard
+        .timers()
+        .due(Time::MAX)
+        .any(|entry| own(&entry) && matches!(entry.owner, TimerOwner::Deadline | TimerOwner::Step(_)))
 }
 
 fn names(shard: &Shard, transaction: &Transaction, phase: &StepPhase) -> Vec<String> {
-    let Some((_, plan, _)) = shard.definitions().iter().find(|(id, _, _)| **id == transaction.definition) else {
+    let Some((_, plan, _)) = shard.definitions().iter().find(|(id, _, _)| **id == transaction.definition)
+    else {
         return Vec::new();
     };
     let steps = transaction.steps.iter().zip(&plan.steps);
@@ -443,7 +454,7 @@ fn names(shard: &Shard, transaction: &Transaction, phase: &StepPhase) -> Vec<Str
 }
 
 /// The decision to skip the record at `offset`, if this is one.
-pub fn skip_of<'a>(value: Option<&'a [u8]>, offset: i64) -> Option<Authority<'a>> {
+pub fn skip_of(value: Option<&[u8]>, offset: i64) -> Option<Authority<'_>> {
     match read_input(value) {
         Ok(Input::Shard(ShardVerb { wish: ShardWish::Skip { offset: target }, authority }))
             if target == offset =>

@@ -65,11 +65,11 @@ fn order(rng: &mut Rng, number: usize, names: &[String], trouble_ms: i64) -> Ord
         at + rng.i64(0..most)
     };
     let some = |rng: &mut Rng, of: u8| (rng.u8(0..of) == 0).then(|| at + rng.i64(0..8_000));
-    let named = &names[rng.usize(0..names.len())];
+    let whole = &names[rng.usize(0..names.len())];
     let pinned = rng.bool();
     Order {
         id: format!("order-{number}"),
-        definition: if pinned { named.clone() } else { named.split('@').next().unwrap_or(named).to_owned() },
+        definition: if pinned { whole.clone() } else { whole.split('@').next().unwrap_or(whole).to_owned() },
         data: format!(r#"{{"n":{},"minus":-{0},"who":"customer-{}"}}"#, rng.u32(1..1000), rng.u8(0..3)),
         at,
         again: (0..rng.usize(0..3)).map(|_| later(rng)).collect(),
@@ -110,7 +110,8 @@ fn transfer(rng: &mut Rng) -> Vec<String> {
 fn saga(rng: &mut Rng) -> Vec<String> {
     let (forward, pivot, retriable) = (rng.usize(1..=4), rng.bool(), rng.usize(0..=2));
     let mut steps = Vec::new();
-    let names = |from: usize, to: usize| -> Vec<String> { (from..to).map(|at| format!("\"s{at}\"")).collect() };
+    let names =
+        |from: usize, to: usize| -> Vec<String> { (from..to).map(|at| format!("\"s{at}\"")).collect() };
     for at in 0..forward {
         let after: Vec<String> = names(0, at).into_iter().filter(|_| rng.bool()).collect();
         let input = input(rng, &after);

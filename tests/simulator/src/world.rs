@@ -150,7 +150,7 @@ impl World {
             kafka: Kafka::default(),
             servers: (0..servers).map(|_| Server::default()).collect(),
             assigned: BTreeMap::new(),
-            desks: (0..workload::PARTICIPANTS).map(|_| Desk::new()).collect(),
+            desks: (0..workload::PARTICIPANTS).map(|_| Desk::default()).collect(),
             orders,
             definitions,
             faults,
@@ -202,13 +202,21 @@ impl World {
                 if self.now >= until {
                     let states = self.shard_states();
                     let open = self.witness.folds().map(|(partition, fold)| {
-                        let open: Vec<String> =
-                            fold.shard.open_transactions().map(|t| format!("{} {:?} stuck {}", t.id, t.phase, t.is_stuck())).collect();
+                        let open: Vec<String> = fold
+                            .shard
+                            .open_transactions()
+                            .map(|t| format!("{} {:?} stuck {}", t.id, t.phase, t.is_stuck()))
+                            .collect();
                         let due = fold.shard.timers().next_due().map(|due| due.epoch_ms() - T0_MS);
                         let next = fold.shard.next_offset();
-                        format!("shard {partition} at {next}, held {:?}, next timer {due:?}: {}", fold.held, open.join(", "))
+                        format!(
+                            "shard {partition} at {next}, held {:?}, next timer {due:?}: {}",
+                            fold.held,
+                            open.join(", ")
+                        )
                     });
-                    let text = format!("still open: {}; shards {states:?}", open.collect::<Vec<_>>().join("; "));
+                    let text =
+                        format!("still open: {}; shards {states:?}", open.collect::<Vec<_>>().join("; "));
                     self.witness.violated(&inv::ALL_ENDS, text);
                     break;
                 }
@@ -306,8 +314,11 @@ impl World {
         for (_, _, sender) in arrived {
             let false_failure = sender.is_some_and(|sender| sender.ticket.is_some())
                 && self.faults.strikes(Fault::FalseFailure, 100);
-            let delivery =
-                if false_failure { crate::server::Delivery::Failed } else { crate::server::Delivery::Arrived };
+            let delivery = if false_failure {
+                crate::server::Delivery::Failed
+            } else {
+                crate::server::Delivery::Arrived
+            };
             self.answer_sender(sender, delivery);
         }
         match place {
@@ -354,10 +365,14 @@ impl World {
             let fold = self.witness.fold(partition);
             let next = fold.said.len();
             let inbox = self.kafka.at(Place::Inbox(partition));
-            let Some(entry) = i64::try_from(next).ok().and_then(|next| inbox.get(next)).cloned() else { return };
+            let Some(entry) = i64::try_from(next).ok().and_then(|next| inbox.get(next)).cloned() else {
+                return;
+            };
             let poisoned = is_poison(entry.record.value.as_deref());
             let skip = poisoned
-                .then(|| inbox.visible().find_map(|later| skip_of(later.record.value.as_deref(), entry.offset)))
+                .then(|| {
+                    inbox.visible().find_map(|later| skip_of(later.record.value.as_deref(), entry.offset))
+                })
                 .flatten();
             self.witness.sees(partition, &entry, poisoned, skip.as_ref());
             if self.witness.fold(partition).held.is_some() {
