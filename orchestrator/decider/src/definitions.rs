@@ -118,8 +118,9 @@ impl Definitions {
 
     /// Loads one from the state.
     pub(crate) fn load(&mut self, json: &str) -> Result<(), String> {
-        let last_offset = self.last_offset;
-        let adopted = self.adopt(i64::MAX, json, u64::MAX);
+        // Whatever offset was applied last, also the last there is: what was stored had been adopted.
+        let last_offset = std::mem::replace(&mut self.last_offset, -1);
+        let adopted = self.adopt(0, json, u64::MAX);
         self.last_offset = last_offset;
         match adopted {
             Adopted::New(id) => {

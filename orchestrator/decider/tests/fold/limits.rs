@@ -619,6 +619,25 @@ fn no_level_beyond_the_highest_is_restored() {
 }
 
 #[test]
+fn a_definition_at_the_last_offset_there_is_does_not_forget_the_others() {
+    for offset in [i64::MAX - 1, i64::MAX] {
+        let mut inbox = Inbox::new("a");
+        assert_eq!(inbox.started("t", "{}"), "accepted");
+        inbox.apply(&DefinitionApplied { offset, data: PayloadRef::Absent }.to_json());
+        let draft = inbox.shard.draft(0).unwrap();
+        let checkpoint = inbox.shard.complete(draft, &[]);
+        let mut reader = StateReader::default();
+        for record in checkpoint.state.iter().chain([&checkpoint.last]) {
+            let as_of = record.as_of.to_string();
+            let header = (record.key != CHECKPOINT_KEY).then_some(as_of.as_bytes());
+            reader.read(&record.key, header, record.value.as_deref()).unwrap();
+        }
+        let shard = reader.finish(identity()).unwrap().shard;
+        assert_eq!((shard.open_count(), shard.definitions().last_offset()), (1, offset));
+    }
+}
+
+#[test]
 fn a_record_of_the_journal_ends_with_the_entry_that_is_beyond_its_bound() {
     const RECORD_BYTES_MAX: usize = 256 * 1024;
     let mut inbox = Inbox::new("a attempts=1000 backoff=1s; b");
