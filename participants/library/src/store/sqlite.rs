@@ -70,6 +70,8 @@ use crate::barrier::{BranchKey, Home, Row};
 /// How long one process waits for another's local transaction, unless told otherwise: many of them, and well within
 /// a step's timeout.
 pub const BUSY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// How long opening waits for another process that is opening the file, too, and may be bringing its tables up to date.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
 /// Statements kept prepared: the dozen of this store, and room for those of business code.
 const STATEMENTS_KEPT: usize = 64;
 
@@ -118,7 +120,8 @@ impl SqliteStore {
         let store =
             Self { path: path.as_ref().to_owned(), busy_timeout: BUSY_TIMEOUT_DEFAULT, turn: Arc::default() };
         let mut connection = store.connect(OpenFlags::SQLITE_OPEN_CREATE)?;
-        schema::use_wal(&connection, store.busy_timeout)?;
+        connection.busy_timeout(OPENING_TIMEOUT)?;
+        schema::use_wal(&connection, OPENING_TIMEOUT)?;
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         schema::migrate(&tx)?;
         prepare(&tx)?;

@@ -243,6 +243,19 @@ pub(crate) fn a_branch_goes_as_a_whole<B: Bed>() {
     );
     live_on::<B>(&store, 2_000, ISSUED_MS + 20, ISSUED_MS + 10);
     assert_eq!(ask_all(&participant, &store, &[execute("undone-late")]), ["refused expired"]);
+    // Several rows each, the late one last, so many that any store meets the middle of one with each portion.
+    let bed = B::default();
+    let (store, subjects) = (bed.open(), (0..20).map(|turn| format!("t{turn:02}")));
+    let early: Vec<Ask> = subjects.map(|subject| Ask::new(subject, "compensate")).collect();
+    let late = |told: &str| -> Vec<Ask> {
+        let prepare = |ask: &Ask| Ask::new(&ask.subject, &format!("prepare={told}")).issued(ISSUED_MS + 9);
+        early.iter().map(prepare).collect()
+    };
+    assert_eq!(ask_all(&participant, &store, &early), vec!["ok"; 20]);
+    assert_eq!(ask_all(&participant, &store, &late("refused")), vec!["refused told-to"; 20]);
+    live_on::<B>(&store, 1_000, ISSUED_MS + 10, ISSUED_MS + 9);
+    assert_eq!(ask_all(&participant, &store, &late("done")), vec!["refused told-to"; 20]);
+    assert_eq!(ask_all(&participant, &store, &early), vec!["ok"; 20]);
 }
 
 pub(crate) fn what_is_in_doubt_is_never_purged<B: Bed>() {
@@ -292,14 +305,15 @@ pub(crate) fn execute_and_compensate_race_and_nothing_is_left<B: Bed>() {
     let bed = B::default();
     let stores = [bed.open(), bed.open()];
     let together = Barrier::new(2);
-    let asked = |store: &B::Store, operation: &str| -> Vec<(String, Work)> {
+    let asked = |store: &B::Store, operation: &str| -> Vec<Result<(String, Work), StoreFault>> {
         let mut session = store.session().unwrap();
         (0..ROUNDS)
             .map(|round| {
                 let ask = [Ask::new(format!("t{round}"), operation)];
                 together.wait();
-                let answers = try_all(&Obedient::<B>::new(), store, &mut session, &ask).unwrap();
-                (text(&answers[0]), answers[0].work)
+                // Looked at afterwards: who panics here leaves the other one waiting.
+                let answers = try_all(&Obedient::<B>::new(), store, &mut session, &ask)?;
+                Ok((text(&answers[0]), answers[0].work))
             })
             .collect()
     };
@@ -308,7 +322,8 @@ pub(crate) fn execute_and_compensate_race_and_nothing_is_left<B: Bed>() {
         let compensate = scope.spawn(|| asked(&stores[1], "compensate"));
         (execute.join().unwrap(), compensate.join().unwrap())
     });
-    for (round, (execute, compensate)) in executed.iter().zip(&compensated).enumerate() {
+    for (round, (execute, compensate)) in executed.into_iter().zip(compensated).enumerate() {
+        let (execute, compensate) = (execute.unwrap(), compensate.unwrap());
         assert_eq!(compensate.0, "ok", "round {round}");
         let expected = match compensate.1 {
             Work::Effect => "ok",
