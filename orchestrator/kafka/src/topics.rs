@@ -152,6 +152,33 @@ pub enum TopicsError {
     Instance(#[from] InstanceError),
 }
 
+impl TopicsError {
+    /// Whether a broker did not answer, which says nothing about the topics: the next try may go well.
+    pub fn is_silence(&self) -> bool {
+        let silent = |code: RDKafkaErrorCode| {
+            matches!(
+                code,
+                RDKafkaErrorCode::OperationTimedOut
+                    | RDKafkaErrorCode::RequestTimedOut
+                    | RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::Resolve
+            )
+        };
+        match self {
+            Self::Unreachable { .. } | Self::NotReady { .. } => true,
+            Self::Create { cause, .. } | Self::Alter { cause, .. } | Self::Describe { cause, .. } => {
+                silent(*cause)
+            }
+            Self::Request { cause, .. } => cause.rdkafka_error_code().is_some_and(silent),
+            Self::Instance(error) => {
+                matches!(error, InstanceError::Kafka { .. } | InstanceError::Timeout { .. })
+            }
+            Self::PartitionCount { .. } => false,
+        }
+    }
+}
+
 /// What [`apply`] would do to the topics of a layout.
 ///
 /// # Errors

@@ -268,7 +268,15 @@ fn find_installation(config: ServerConfig, address: SocketAddr) -> Result<Instal
         }
     };
     if config.check_topics {
-        let findings = topics::check(&config.kafka, &config.prefix)?;
+        let findings = loop {
+            match topics::check(&config.kafka, &config.prefix) {
+                Err(error) if error.is_silence() => {
+                    tracing::error!(code = Code::Unreachable.as_str(), %error, "a broker does not answer; trying on");
+                    std::thread::sleep(RETRY_EVERY);
+                }
+                findings => break findings?,
+            }
+        };
         let fatal = |finding: &Finding| match finding.severity {
             Severity::BreaksAPromise => true,
             Severity::DevelopmentOnly => !config.development,

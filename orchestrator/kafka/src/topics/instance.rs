@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
@@ -109,16 +109,29 @@ pub fn ensure_instance(
     Ok(read_created(settings, prefix)?.named_by_all()?.instance)
 }
 
-/// Reads a topic that has been created: a broker that does not know it has not heard of it yet.
+/// Reads a topic that has been created: a broker that does not know it, or no offset of it, has not heard of it yet.
 fn read_created(settings: &ClientSettings, prefix: &Prefix) -> Result<Found, InstanceError> {
     let begun = Instant::now();
     loop {
         match read(settings, prefix) {
-            Err(InstanceError::NoTopic { .. }) if begun.elapsed() < TOPIC_READY_TIMEOUT => {
+            Err(error) if begun.elapsed() < TOPIC_READY_TIMEOUT && is_too_early(&error) => {
                 std::thread::sleep(POLL_INTERVAL);
             }
             read => return read,
         }
+    }
+}
+
+fn is_too_early(error: &InstanceError) -> bool {
+    match error {
+        InstanceError::NoTopic { .. } => true,
+        InstanceError::Kafka { cause, .. } => matches!(
+            cause.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::UnknownTopicOrPartition)
+        ),
+        InstanceError::Missing { .. }
+        | InstanceError::Contradiction { .. }
+        | InstanceError::Timeout { .. } => false,
     }
 }
 
