@@ -70,9 +70,10 @@ mod switch {
     }
 
     /// A record on which `apply` panics: any that contains this.
-    pub const POISON: &[u8] = b"\"poison\"";
+    const POISON: &[u8] = b"\"poison\"";
 
-    pub(crate) fn poisons(value: Option<&[u8]>) -> bool {
+    /// Whether `apply` panics on a record with this value.
+    pub fn poisons(value: Option<&[u8]>) -> bool {
         value.is_some_and(|value| value.windows(POISON.len()).any(|bytes| bytes == POISON))
     }
 }

@@ -84,16 +84,29 @@ pub struct Summary {
 impl Summary {
     fn add(&mut self, plan: &Plan, told: Told) {
         self.runs += 1;
-        if let Some(violation) = told.violation {
-            self.failures.push((plan.clone(), violation));
+        if let Some(violation) = &told.violation {
+            self.failures.push((plan.clone(), violation.clone()));
         }
-        self.told.records += told.records;
-        self.told.rows.extend(told.rows);
-        for (fault, count) in told.faults {
-            *self.told.faults.entry(fault).or_default() += count;
+        self.told.add(told);
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.failures.extend(other.failures);
+        self.told.add(other.told);
+    }
+}
+
+impl Told {
+    /// Sums up; what was violated stays with its run.
+    fn add(&mut self, other: Self) {
+        self.records += other.records;
+        self.rows.extend(other.rows);
+        for (fault, count) in other.faults {
+            *self.faults.entry(fault).or_default() += count;
         }
-        for (word, count) in told.ended {
-            *self.told.ended.entry(word).or_default() += count;
+        for (how, count) in other.ended {
+            *self.ended.entry(how).or_default() += count;
         }
     }
 }
@@ -132,16 +145,7 @@ pub fn many(
     });
     let mut all = Summary::default();
     for part in parts {
-        all.runs += part.runs;
-        all.failures.extend(part.failures);
-        all.told.records += part.told.records;
-        all.told.rows.extend(part.told.rows);
-        for (fault, count) in part.told.faults {
-            *all.told.faults.entry(fault).or_default() += count;
-        }
-        for (word, count) in part.told.ended {
-            *all.told.ended.entry(word).or_default() += count;
-        }
+        all.merge(part);
     }
     all.failures.sort_by_key(|(plan, _)| plan.seed);
     all

@@ -22,7 +22,7 @@ use self::writes::Write;
 use crate::faults::Fault;
 use crate::kafka::{Bytes, Place, Record, Refusal};
 use crate::witness::{record_of, skip_of};
-use crate::world::{Event, Sender, World, is_poison};
+use crate::world::{Event, Sender, World};
 
 /// Pause after anything indefinite.
 const REST: i64 = 200;
@@ -301,7 +301,7 @@ impl World {
             let owner = &mut running.owner;
             match caught(|| owner.on_record(&record, time, |output| said.push(output.clone()))) {
                 Ok(_) => {}
-                Err(_) if is_poison(record.value) => {
+                Err(_) if planted::poisons(record.value) => {
                     self.faults.note(Fault::Poison);
                     self.tell(|| {
                         format!("server {number} halts shard {partition}: record {next} makes it panic")

@@ -9,7 +9,6 @@ use sagamore_decider::identity::Identity;
 use sagamore_decider::invariants::{self as inv, Invariant};
 use sagamore_decider::output::{Destination, Notice, Output, Record};
 use sagamore_decider::shard::Shard;
-use sagamore_decider::timers::TimerOwner;
 use sagamore_decider::transaction::{Phase, StepPhase, Transaction};
 use sagamore_schemas::definition::StepKind;
 use sagamore_schemas::ids::{Birth, Partition, Time};
@@ -437,11 +436,7 @@ fn subject_of(input: &Input<'_>) -> Option<String> {
 }
 
 fn has_timer(shard: &Shard, transaction: &Transaction) -> bool {
-    let own = |entry: &sagamore_decider::timers::TimerEntry| entry.birth_offset == transaction.birth.offset;
-    shard
-        .timers()
-        .due(Time::MAX)
-        .any(|entry| own(&entry) && matches!(entry.owner, TimerOwner::Deadline | TimerOwner::Step(_)))
+    shard.timers().due(Time::MAX).any(|entry| entry.birth_offset == transaction.birth.offset)
 }
 
 fn names(shard: &Shard, transaction: &Transaction, phase: &StepPhase) -> Vec<String> {

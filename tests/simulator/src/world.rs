@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use fastrand::Rng;
 use sagamore_decider::invariants as inv;
 use sagamore_decider::outbox::Ticket;
+use sagamore_decider::planted;
 use sagamore_schemas::ids::Birth;
 
 use crate::client::Wish;
@@ -368,7 +369,7 @@ impl World {
             let Some(entry) = i64::try_from(next).ok().and_then(|next| inbox.get(next)).cloned() else {
                 return;
             };
-            let poisoned = is_poison(entry.record.value.as_deref());
+            let poisoned = planted::poisons(entry.record.value.as_deref());
             let skip = poisoned
                 .then(|| {
                     inbox.visible().find_map(|later| skip_of(later.record.value.as_deref(), entry.offset))
@@ -380,10 +381,4 @@ impl World {
             }
         }
     }
-}
-
-/// Whether `apply` panics on it.
-pub(crate) fn is_poison(value: Option<&[u8]>) -> bool {
-    let poison = sagamore_decider::planted::POISON;
-    value.is_some_and(|value| value.windows(poison.len()).any(|bytes| bytes == poison))
 }
