@@ -77,7 +77,7 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Protocol"))]
     pub protocol: Option<Protocol>,
-    /// The branches of a step under `protocol`.
+    /// The branches of a step under `protocol`: one may be alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Vec<Branch>"))]
     pub branches: Option<Vec<Branch>>,
@@ -85,7 +85,13 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "CommitPlace", extend("default" = "in-place")))]
     pub commit: Option<CommitPlace>,
-    /// What becomes of the step when the transaction turns back.
+    /// The step is skipped when this expression (Common Expression Language) over `input`, `steps` and `transaction`
+    /// is false when its turn has come; what can be skipped has a result for those only that ask with `when` as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub when: Option<String>,
+    /// What becomes of the step when the transaction turns back. A step under `protocol` has none: `commit` and
+    /// `compensate` say it.
     #[serde(default, skip_serializing_if = "StepKind::is_default")]
     #[cfg_attr(test, schemars(extend("default" = "compensatable")))]
     pub kind: StepKind,
@@ -102,6 +108,15 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub key: Option<String>,
+    /// What a branch in doubt may do by itself, for a step under `three-phase`; left out, nothing: it asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Termination"))]
+    pub termination: Option<Termination>,
+    /// With `termination: unilateral`: within so many milliseconds every message is delivered and every process answers.
+    /// If that is ever untrue, some branches commit and others abort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "u32", range(min = 1)))]
+    pub assumes_synchrony_ms: Option<u32>,
     /// How long one attempt may take before the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "schema::Span", extend("default" = "30s")))]
@@ -157,6 +172,16 @@ pub enum Protocol {
     ThreePhase,
 }
 
+/// What a branch in doubt may do by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Termination {
+    /// The timeout rule of Skeen's three-phase commit: a branch that has waited too long aborts when it is prepared, and
+    /// commits when it is precommitted. Safe in a synchronous system only.
+    Unilateral,
+}
+
 /// When a step under a protocol commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -188,6 +213,16 @@ pub struct Branch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub key: Option<String>,
+    /// What this branch has committed can be undone by `compensate`. If so for all branches, the step need not be the
+    /// point of no return: others may follow it, and it is undone with them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[cfg_attr(test, schemars(extend("default" = false)))]
+    pub compensate: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What follows an attempt that failed or took too long.

@@ -191,6 +191,9 @@ pub struct JournalEntry {
     /// Step of the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
+    /// Branch of the input, when the step has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     /// Operation the input is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
@@ -220,11 +223,14 @@ pub struct JournalEntry {
     pub outcome: Option<OutcomeKind>,
 }
 
-/// A step and the phase it has come to.
+/// A branch and the phase it has come to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepChange {
     /// The step.
     pub step: Name,
+    /// The branch, when the step has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<Name>,
     /// Its new phase.
     pub phase: String,
 }

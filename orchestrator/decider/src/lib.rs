@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  inbox k ──Record──▶ shard::Shard::apply ──Output──▶ commands, outcomes, dead letters
-//!                        │  start: admission   protocol::saga: the table   finished, timers, journal
+//!                        │  start: admission   protocol: the tables        finished, timers, journal
 //!                        ▼
 //!                      checkpoint::Draft ──StateRecord──▶ state k ──▶ restore::StateReader ──▶ Shard
 //! ```
@@ -28,6 +28,7 @@ pub mod timers;
 pub mod transaction;
 pub mod view;
 
+mod inquiry;
 mod protocol;
 mod start;
 mod stored;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use sagamore_schemas::wire::{Undeliverable, read_command};
+use sagamore_schemas::wire::{Asked, Undeliverable, read_asked};
 
 use crate::output::{Destination, Output};
 
@@ -133,17 +133,26 @@ impl Outbox {
         Ok(())
     }
 
-    /// Turns a command into an input that says so, under the next ticket.
+    /// Turns a command into an input that says so, under the next ticket. The answer to an inquiry is dropped: whoever
+    /// is in doubt asks again.
     fn give_up(&mut self, ticket: Ticket, reason: &str) {
         let Some(Pending { route, mut output }) = self.pending.remove(&ticket) else { return };
         let before = output.size_bytes();
-        let (key, value) = {
-            let Ok(command) = read_command(output.value.as_deref()) else {
-                unreachable!("SAG-INV-7 what goes to a participant is a command")
-            };
-            let lost = Undeliverable { address: command.address, reason: reason.into() };
-            (lost.address.subject.to_string(), lost.to_json())
+        let lost = match read_asked(output.value.as_deref()) {
+            Ok(Asked::Command(command)) => {
+                let lost = Undeliverable { address: command.address, reason: reason.into() };
+                (lost.address.subject.to_string(), lost.to_json())
+            }
+            Ok(Asked::Verdict(_)) => {
+                self.bytes -= before;
+                self.queue(&route).in_flight.remove(&ticket);
+                return;
+            }
+            Err(error) => {
+                unreachable!("SAG-INV-7 what goes to a participant is a command or a verdict: {error}")
+            }
         };
+        let (key, value) = lost;
         output.key = Some(key.into_bytes());
         output.value = Some(value);
         self.bytes = self.bytes + output.size_bytes() - before;

@@ -292,10 +292,9 @@ impl Owner {
         let transaction = self.shard.open_at(entry.birth_offset)?;
         let branch = match entry.owner {
             TimerOwner::Deadline => None,
-            TimerOwner::Step(index) => {
+            TimerOwner::Branch(index) => {
                 let plan = self.shard.plan_of(transaction);
-                let step = plan.step(index);
-                let branch = step.branches.first()?;
+                let (step, branch) = plan.branch(index);
                 Some((step.name.to_string().into(), branch.name.to_string().into()))
             }
         };

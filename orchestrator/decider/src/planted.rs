@@ -25,6 +25,10 @@ pub enum Defect {
     PivotTurnsBack,
     WatermarkIgnoresOpen,
     AnswerToAnything,
+    VotesAsNumbers,
+    CommitBeforeLastVote,
+    LateYesForgotten,
+    MaybeDoneSkipped,
 }
 
 #[cfg(feature = "planted")]

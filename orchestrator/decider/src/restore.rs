@@ -21,7 +21,7 @@ use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::stored::{Key, Stored};
 use crate::timers::{TimerEntry, TimerOwner};
-use crate::transaction::{Phase, StepPhase, Transaction};
+use crate::transaction::Transaction;
 
 /// Why a shard cannot be restored. It halts: none of these heals by trying again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -238,22 +238,21 @@ fn resume(shard: &mut Shard, transaction: Transaction) -> Result<(), String> {
     let Some((_, plan, _)) = known else {
         return Err(format!("definition {} is missing", transaction.definition));
     };
-    if plan.steps.len() != transaction.steps.len() {
+    if plan.branch_count() != transaction.branches.len() {
         return Err(format!(
-            "{} steps where {} has {}",
-            transaction.steps.len(),
+            "{} branches where {} has {}",
+            transaction.branches.len(),
             transaction.definition,
-            plan.steps.len()
+            plan.branch_count()
         ));
     }
     let birth_offset = transaction.birth.offset;
-    for (index, _) in plan.indexed() {
-        if let Some(due) = transaction.step(index).phase.due() {
-            shard.timers.arm(TimerEntry { due, birth_offset, owner: TimerOwner::Step(index) });
+    for index in plan.branch_indexes() {
+        if let Some(due) = transaction.branch(index).phase.due() {
+            shard.timers.arm(TimerEntry { due, birth_offset, owner: TimerOwner::Branch(index) });
         }
     }
-    let pivot_asked = plan.pivot().is_some_and(|pivot| transaction.step(pivot).phase != StepPhase::Waiting);
-    if transaction.phase == Phase::Forward && !pivot_asked {
+    if transaction.has_way_back(plan) {
         shard.timers.arm(crate::turn::deadline_timer(&transaction));
     }
     shard.open_bytes += transaction.payload_bytes() as u64;

@@ -21,13 +21,14 @@ use sagamore_schemas::wire::{
     ShardVerb, ShardWish, Timer, Undeliverable, Verb, Wish, read_input,
 };
 
+use crate::definition::plan::PlanStep;
 use crate::definitions::{Adopted, Definitions};
 use crate::finished::{Ending, Finished, seconds};
 use crate::identity::Identity;
 use crate::journal::Journal;
 use crate::output::{Destination, Notice, Output, Record};
 use crate::planted::{self, Defect};
-use crate::protocol::saga;
+use crate::protocol::{call, decision};
 use crate::settings::Settings;
 use crate::stored::Stored;
 use crate::timers::{TimerEntry, TimerOwner, Timers};
@@ -115,6 +116,7 @@ impl Shard {
                     Input::Reply(reply) => self.on_reply(entry, record, &reply, outputs),
                     Input::Timer(timer) => self.on_timer(entry, &timer, outputs),
                     Input::Undeliverable(lost) => self.on_undeliverable(entry, &lost, outputs),
+                    Input::Inquiry(inquiry) => self.on_inquiry(record, &inquiry, outputs),
                     Input::Verb(verb) => self.on_verb(entry, &verb, outputs),
                     Input::Shard(verb) => self.on_shard_verb(entry, record, &verb, outputs),
                     Input::Definition(applied) => self.on_definition(entry, record, &applied, outputs),
@@ -175,6 +177,7 @@ impl Shard {
             revision: None,
             definition: None,
             step: None,
+            branch: None,
             operation: None,
             attempt: None,
             answer: None,
@@ -227,16 +230,13 @@ impl Shard {
             };
         };
         let plan = self.definitions.plan(&transaction.definition);
-        let step = plan.indexed().find(|(_, step)| {
-            step.name.as_str() == address.step
-                && step.branches.iter().any(|b| b.name.as_str() == address.branch)
-        });
-        let Some((index, _)) = step else {
+        let Some(index) = plan.branch_named(&address.step, &address.branch) else {
             return self.set_aside(record, "a reply of a step or branch that does not exist", outputs);
         };
         let bytes = transaction.payload_bytes() + reply.data.size_bytes();
         let fits = bytes as u64 <= self.settings.transaction_bytes_max;
         entry.step = Some(address.step.to_string());
+        entry.branch = plan.branch(index).0.is_group.then(|| address.branch.to_string());
         entry.operation = Some(address.operation);
         entry.attempt = Some(address.attempt);
         entry.answer = Some(reply.outcome);
@@ -244,7 +244,7 @@ impl Shard {
         let payload = reply.data.sha256();
         entry.payload = Some(sagamore_schemas::log::Digest256(payload));
         self.turn(address.birth.offset, entry, outputs, |turn, transaction| {
-            saga::on_reply(turn, transaction, index, reply, fits)
+            call::on_reply(turn, transaction, index, reply, fits)
         });
         Notice::None
     }
@@ -257,10 +257,10 @@ impl Shard {
         let Some(transaction) = self.open.get(&timer.birth.offset) else { return Notice::None };
         let owner = match &timer.branch {
             None => TimerOwner::Deadline,
-            Some((step, _)) => {
+            Some((step, branch)) => {
                 let plan = self.definitions.plan(&transaction.definition);
-                match plan.indexed().find(|(_, planned)| planned.name.as_str() == step) {
-                    Some((index, _)) => TimerOwner::Step(index),
+                match plan.branch_named(step, branch) {
+                    Some(index) => TimerOwner::Branch(index),
                     None => return Notice::None,
                 }
             }
@@ -270,11 +270,15 @@ impl Shard {
         if !stands && !planted::is(Defect::TimerNotProved) {
             return Notice::None;
         }
-        entry.step = timer.branch.as_ref().map(|(step, _)| step.to_string());
+        if let (TimerOwner::Branch(index), Some((step, branch))) = (owner, &timer.branch) {
+            let plan = self.definitions.plan(&transaction.definition);
+            entry.step = Some(step.to_string());
+            entry.branch = plan.branch(index).0.is_group.then(|| branch.to_string());
+        }
         self.turn(timer.birth.offset, entry, outputs, |turn, transaction| {
             match owner {
-                TimerOwner::Deadline => saga::on_deadline(turn, transaction),
-                TimerOwner::Step(index) => saga::on_step_timer(turn, transaction, index),
+                TimerOwner::Deadline => decision::on_deadline(turn, transaction),
+                TimerOwner::Branch(index) => call::on_timer(turn, transaction, index),
             }
             Heeded::Yes
         });
@@ -293,15 +297,16 @@ impl Shard {
         }
         let Some(transaction) = self.open.get(&address.birth.offset) else { return Notice::None };
         let plan = self.definitions.plan(&transaction.definition);
-        let Some((index, _)) = plan.indexed().find(|(_, step)| step.name.as_str() == address.step) else {
+        let Some(index) = plan.branch_named(&address.step, &address.branch) else {
             return Notice::None;
         };
         entry.step = Some(address.step.to_string());
+        entry.branch = plan.branch(index).0.is_group.then(|| address.branch.to_string());
         entry.operation = Some(address.operation);
         entry.attempt = Some(address.attempt);
         entry.reason = Some(lost.reason.to_string());
         self.turn(address.birth.offset, entry, outputs, |turn, transaction| {
-            saga::on_undeliverable(turn, transaction, index, address.operation, address.attempt, &lost.reason)
+            call::on_undeliverable(turn, transaction, index, address.operation, address.attempt, &lost.reason)
         });
         Notice::None
     }
@@ -324,8 +329,8 @@ impl Shard {
         let mut refusal = None;
         self.turn(birth_offset, entry, outputs, |turn, transaction| {
             let taken = match verb.wish {
-                Wish::Cancel => saga::on_cancel(turn, transaction, &verb.authority.reason),
-                Wish::Retry => saga::on_retry(turn, transaction),
+                Wish::Cancel => decision::on_cancel(turn, transaction, &verb.authority.reason),
+                Wish::Retry => call::on_retry(turn, transaction),
             };
             match taken {
                 Ok(()) => Heeded::Yes,
@@ -418,7 +423,7 @@ impl Shard {
             return;
         }
         transaction.revision += 1;
-        let ended = saga::advance(&mut turn, transaction);
+        let ended = decision::advance(&mut turn, transaction);
         turn.entry.revision = Some(transaction.revision);
         let stuck = turn.stuck.take();
         let told = ended.or(stuck.is_some().then_some(OutcomeKind::Stuck));
@@ -527,7 +532,12 @@ impl Shard {
     }
 
     /// Puts a record among the dead letters, as it is, with its cause in headers.
-    fn set_aside(&mut self, record: &Record<'_>, cause: &str, outputs: &mut Vec<Output>) -> Notice {
+    pub(crate) fn set_aside(
+        &mut self,
+        record: &Record<'_>,
+        cause: &str,
+        outputs: &mut Vec<Output>,
+    ) -> Notice {
         let mut cause = Cow::Borrowed(cause);
         bound(&mut cause, CAUSE_BYTES_MAX);
         let mut entry = self.entry(record.offset, "dead-letter");
@@ -588,10 +598,8 @@ fn outcome(
 ) -> Output {
     let data = match kind {
         OutcomeKind::Committed => {
-            let results: Vec<String> = plan
-                .indexed()
-                .filter_map(|(index, step)| field(step.name.as_str(), &transaction.step(index).result))
-                .collect();
+            let results: Vec<String> =
+                plan.steps.iter().filter_map(|step| result_of(step, transaction)).collect();
             match Payload::from_json(format!("{{\"steps\":{{{}}}}}", results.join(","))) {
                 Ok(payload) => payload,
                 Err(error) => unreachable!("results are JSON: {error}"),
@@ -610,6 +618,17 @@ fn outcome(
         reason: reason.map(Cow::Borrowed),
         data: data.as_ref(),
     })
+}
+
+/// The result of a step as a field of a JSON object: that of its branch, or under a protocol those of its branches.
+fn result_of(step: &PlanStep, transaction: &Transaction) -> Option<String> {
+    let named = step.branches.iter().zip(transaction.branches_of(step));
+    if step.is_group {
+        let results: Vec<String> =
+            named.filter_map(|(planned, branch)| field(planned.name.as_str(), &branch.result)).collect();
+        return (!results.is_empty()).then(|| format!("\"{}\":{{{}}}", step.name, results.join(",")));
+    }
+    named.filter_map(|(_, branch)| field(step.name.as_str(), &branch.result)).next()
 }
 
 fn outcome_output(told: &Outcome<'_>) -> Output {
@@ -638,7 +657,7 @@ fn shorten(input: &mut Input<'_>) {
         Input::Undeliverable(lost) => bound(&mut lost.reason, REASON_BYTES_MAX),
         Input::Verb(verb) => shorten_authority(&mut verb.authority),
         Input::Shard(verb) => shorten_authority(&mut verb.authority),
-        Input::Timer(_) | Input::Definition(_) => {}
+        Input::Timer(_) | Input::Inquiry(_) | Input::Definition(_) => {}
     }
 }
 

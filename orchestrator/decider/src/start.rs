@@ -20,7 +20,7 @@ use sagamore_schemas::ids::Birth;
 
 use crate::output::{Notice, Output};
 use crate::shard::{Shard, fingerprint_of};
-use crate::transaction::{DefinitionId, Phase, Step, StepPhase, Transaction};
+use crate::transaction::{Branch, BranchPhase, DefinitionId, Phase, Transaction};
 
 impl Shard {
     pub(crate) fn on_start(
@@ -123,7 +123,7 @@ impl Shard {
 
     fn born(&self, offset: i64, start: &Start<'_>, definition: DefinitionId) -> Transaction {
         let plan = self.definitions.plan(&definition);
-        let step = || Step { phase: StepPhase::Waiting, result: Payload::default(), reason: None };
+        let branch = |_| Branch { phase: BranchPhase::Waiting, result: Payload::default(), reason: None };
         Transaction {
             id: start.subject.clone(),
             birth: Birth { partition: self.identity.partition, offset },
@@ -137,7 +137,7 @@ impl Shard {
             input_hash: Digest256(start.data.sha256()),
             phase: Phase::Forward,
             reason: None,
-            steps: plan.steps.iter().map(|_| step()).collect(),
+            branches: plan.branch_indexes().map(branch).collect(),
             revision: 0,
         }
     }

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sagamore_schemas::ids::{Span, Time};
 
-use crate::definition::plan::StepIndex;
+use crate::definition::plan::BranchIndex;
 
 /// What a timer belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TimerOwner {
     /// The transaction: its deadline.
     Deadline,
-    /// A step: timeout of a call, or the pause before the next.
-    Step(StepIndex),
+    /// A branch: timeout of a call, or the pause before the next.
+    Branch(BranchIndex),
 }
 
 /// One timer that stands.

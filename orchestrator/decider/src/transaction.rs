@@ -6,7 +6,7 @@ use sagamore_schemas::ids::{Birth, Name, Time, TransactionId};
 use sagamore_schemas::log::Digest256;
 use sagamore_schemas::wire::{Operation, Payload};
 
-use crate::definition::plan::StepIndex;
+use crate::definition::plan::{BranchIndex, Plan, PlanStep};
 
 /// One version of one definition: prints as `order@3`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,13 +52,14 @@ pub struct Transaction {
     /// Why it turned back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Box<str>>,
-    /// By [`StepIndex`].
-    pub steps: Vec<Step>,
+    /// By [`BranchIndex`].
+    #[serde(rename = "steps")]
+    pub branches: Vec<Branch>,
     /// Count of inputs applied.
     pub revision: u64,
 }
 
-/// Where a transaction stands as a whole. `stuck` is not a phase: it is said of a transaction one of whose steps is.
+/// Where a transaction stands as a whole. `stuck` is not a phase: it is said of a transaction one of whose branches is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -70,11 +71,11 @@ pub enum Phase {
     RollingBack,
 }
 
-/// One step of one transaction.
+/// One branch of one transaction: one participant's part of a step.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Step {
+pub struct Branch {
     /// Where it stands.
-    pub phase: StepPhase,
+    pub phase: BranchPhase,
     /// What the forward operation gave.
     #[serde(default, skip_serializing_if = "is_absent")]
     pub result: Payload,
@@ -83,17 +84,22 @@ pub struct Step {
     pub reason: Option<Box<str>>,
 }
 
-/// Where a step stands. The rows of a protocol's table are about these.
+/// Where a branch stands. The rows of a protocol's table are about these. A step has no phase of its own: where it stands
+/// is read from its branches, so that the two cannot differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum StepPhase {
+pub enum BranchPhase {
     /// Not asked yet.
     Waiting,
     /// A command is out.
     Asked(Call),
     /// Between two attempts.
     Pausing(Call),
-    /// The forward operation was answered `ok`.
+    /// It has voted yes, and is bound by the decision.
+    Prepared,
+    /// It knows that every vote was yes.
+    Precommitted,
+    /// It was answered `ok`: `execute`, or `commit` after `prepare`.
     Done,
     /// The forward operation may have been done or not; it will not be asked again, but undone.
     Unknown,
@@ -101,8 +107,10 @@ pub enum StepPhase {
     Refused,
     /// Never asked, and never will be.
     Skipped,
-    /// Undone.
+    /// Compensated.
     Undone,
+    /// Aborted: nobody has seen an effect.
+    Aborted,
     /// Parked: it needs a human, or a late answer.
     Stuck(Call),
 }
@@ -122,17 +130,20 @@ pub struct Call {
     pub due: Time,
 }
 
-impl StepPhase {
+impl BranchPhase {
     /// When its timer is due, if it has one.
     pub fn due(&self) -> Option<Time> {
         match self {
             Self::Asked(call) | Self::Pausing(call) => Some(call.due),
             Self::Waiting
+            | Self::Prepared
+            | Self::Precommitted
             | Self::Done
             | Self::Unknown
             | Self::Refused
             | Self::Skipped
             | Self::Undone
+            | Self::Aborted
             | Self::Stuck(_) => None,
         }
     }
@@ -141,7 +152,15 @@ impl StepPhase {
     pub fn call(&self) -> Option<Call> {
         match self {
             Self::Asked(call) | Self::Pausing(call) | Self::Stuck(call) => Some(*call),
-            Self::Waiting | Self::Done | Self::Unknown | Self::Refused | Self::Skipped | Self::Undone => None,
+            Self::Waiting
+            | Self::Prepared
+            | Self::Precommitted
+            | Self::Done
+            | Self::Unknown
+            | Self::Refused
+            | Self::Skipped
+            | Self::Undone
+            | Self::Aborted => None,
         }
     }
 
@@ -151,17 +170,20 @@ impl StepPhase {
             Self::Waiting => "waiting",
             Self::Asked(_) => "asked",
             Self::Pausing(_) => "pausing",
+            Self::Prepared => "prepared",
+            Self::Precommitted => "precommitted",
             Self::Done => "done",
             Self::Unknown => "unknown",
             Self::Refused => "refused",
             Self::Skipped => "skipped",
             Self::Undone => "undone",
+            Self::Aborted => "aborted",
             Self::Stuck(_) => "stuck",
         }
     }
 }
 
-impl std::fmt::Display for StepPhase {
+impl std::fmt::Display for BranchPhase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.call() {
             Some(call) => write!(f, "{} {} {}", self.word(), call.operation, call.attempt),
@@ -171,24 +193,46 @@ impl std::fmt::Display for StepPhase {
 }
 
 impl Transaction {
-    /// The step at `index`.
-    pub fn step(&self, index: StepIndex) -> &Step {
-        &self.steps[usize::from(index.0)]
+    /// The branch at `index`.
+    pub fn branch(&self, index: BranchIndex) -> &Branch {
+        &self.branches[index.position()]
     }
 
-    /// The step at `index`.
-    pub fn step_mut(&mut self, index: StepIndex) -> &mut Step {
-        &mut self.steps[usize::from(index.0)]
+    /// The branch at `index`.
+    pub fn branch_mut(&mut self, index: BranchIndex) -> &mut Branch {
+        &mut self.branches[index.position()]
     }
 
-    /// Whether a step is stuck.
+    /// The branches of a step.
+    pub fn branches_of(&self, step: &PlanStep) -> impl Iterator<Item = &Branch> {
+        step.indexes().map(|index| self.branch(index))
+    }
+
+    /// Whether every branch of a step is in a phase of which `is` is true.
+    pub fn all_of(&self, step: &PlanStep, is: impl Fn(&BranchPhase) -> bool) -> bool {
+        self.branches_of(step).all(|branch| is(&branch.phase))
+    }
+
+    /// Whether the deadline or a cancel can still turn it back: there is no decision, and no pivot has been asked.
+    ///
+    /// A step under a protocol that takes the pivot's place is no pivot in this sense: it can be aborted until its
+    /// votes are complete, and they are the decision.
+    pub fn has_way_back(&self, plan: &Plan) -> bool {
+        let asked = |pivot: &PlanStep| {
+            let untouched = |phase: &_| matches!(phase, BranchPhase::Waiting | BranchPhase::Skipped);
+            pivot.protocol.is_none() && !self.all_of(pivot, untouched)
+        };
+        self.phase == Phase::Forward && !plan.pivot().is_some_and(|pivot| asked(plan.step(pivot)))
+    }
+
+    /// Whether a branch is stuck.
     pub fn is_stuck(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.phase, StepPhase::Stuck(_)))
+        self.branches.iter().any(|branch| matches!(branch.phase, BranchPhase::Stuck(_)))
     }
 
     /// Bytes its payloads take: what the bounds count.
     pub fn payload_bytes(&self) -> usize {
-        self.input.size_bytes() + self.steps.iter().map(|step| step.result.size_bytes()).sum::<usize>()
+        self.input.size_bytes() + self.branches.iter().map(|branch| branch.result.size_bytes()).sum::<usize>()
     }
 }
 

@@ -8,12 +8,12 @@ use sagamore_schemas::ids::{Span, Time};
 use sagamore_schemas::log::{Decision, Digest128, JournalEntry, StepChange};
 use sagamore_schemas::wire::{Address, Command, Operation, Payload};
 
-use crate::definition::plan::{Plan, StepIndex};
+use crate::definition::plan::{BranchIndex, Plan, PlanBranch, Retry};
 use crate::definition::template::{RenderError, Scope};
 use crate::identity::Identity;
 use crate::output::{Destination, Output};
 use crate::timers::{TimerEntry, TimerOwner, Timers};
-use crate::transaction::{Call, Phase, StepPhase, Transaction};
+use crate::transaction::{BranchPhase, Call, Phase, Transaction};
 
 /// Whether an input meant anything to the transaction. What did not leaves no trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,29 +32,60 @@ pub(crate) struct Turn<'a> {
     pub tokens: bool,
     pub outputs: &'a mut Vec<Output>,
     pub entry: JournalEntry,
-    /// Why a step got stuck in this turn.
+    /// Why a branch got stuck in this turn.
     pub stuck: Option<String>,
 }
 
 impl Turn<'_> {
-    /// Moves a step to another phase, with its timer.
-    pub fn enter(&mut self, transaction: &mut Transaction, index: StepIndex, phase: StepPhase) {
+    /// Moves a branch to another phase, with its timer.
+    pub fn enter(&mut self, transaction: &mut Transaction, index: BranchIndex, phase: BranchPhase) {
         let birth_offset = transaction.birth.offset;
-        let timer = |due| TimerEntry { due, birth_offset, owner: TimerOwner::Step(index) };
-        let step = transaction.step_mut(index);
-        if let Some(due) = step.phase.due() {
+        let timer = |due| TimerEntry { due, birth_offset, owner: TimerOwner::Branch(index) };
+        let branch = transaction.branch_mut(index);
+        if let Some(due) = branch.phase.due() {
             self.timers.disarm(timer(due));
         }
         if let Some(due) = phase.due() {
             self.timers.arm(timer(due));
         }
-        let name = &self.plan.step(index).name;
-        if let StepPhase::Stuck(call) = &phase {
-            let reason = step.reason.as_deref().unwrap_or("no answer");
+        let name = self.name(index);
+        if let BranchPhase::Stuck(call) = &phase {
+            let reason = branch.reason.as_deref().unwrap_or("no answer");
             self.stuck = Some(format!("{name}: {} {reason}", call.operation));
         }
-        self.entry.changes.push(StepChange { step: name.clone(), phase: phase.to_string() });
-        step.phase = phase;
+        let (step, planned) = self.plan.branch(index);
+        self.entry.changes.push(StepChange {
+            step: step.name.clone(),
+            branch: step.is_group.then(|| planned.name.clone()),
+            phase: phase.to_string(),
+        });
+        branch.phase = phase;
+    }
+
+    /// What people call a branch: its step, and its own name when it is not alone.
+    pub fn name(&self, index: BranchIndex) -> String {
+        let (step, branch) = self.plan.branch(index);
+        if step.is_group { format!("{}/{}", step.name, branch.name) } else { step.name.to_string() }
+    }
+
+    /// What is told when a branch turns the transaction back.
+    pub fn told(&self, index: BranchIndex, reason: &str) -> String {
+        format!("{}: {reason}", self.name(index))
+    }
+
+    /// The first command of an operation.
+    pub fn first_call(&self, operation: Operation) -> Call {
+        Call { operation, attempt: 1, tries: 1, issued: self.clock, due: self.clock }
+    }
+
+    /// How often an operation is tried: what has been decided is, without end.
+    pub fn attempts(&self, index: BranchIndex, operation: Operation) -> u32 {
+        match operation {
+            Operation::Execute | Operation::Prepare | Operation::Compensate => {
+                self.plan.branch(index).0.retry.attempts
+            }
+            Operation::Precommit | Operation::Commit | Operation::Abort => Retry::UNBOUNDED,
+        }
     }
 
     /// Records the one decision; from here on the deadline is of no meaning.
@@ -74,22 +105,24 @@ impl Turn<'_> {
     }
 
     /// Sends a command and waits for its answer. Fails, and sends nothing, when its input cannot be mapped.
-    pub fn ask(&mut self, transaction: &mut Transaction, index: StepIndex, call: Call) -> Result<(), String> {
-        let plan = self.plan.step(index);
-        let Some(branch) = plan.branches.first() else { unreachable!("a saga step has one branch") };
+    pub fn ask(
+        &mut self,
+        transaction: &mut Transaction,
+        index: BranchIndex,
+        call: Call,
+    ) -> Result<(), String> {
+        let (step, branch) = self.plan.branch(index);
         let data = self.data(transaction, index, call.operation)?;
-        let key = match &branch.key {
-            Some(template) => render(transaction, |scope| template.render_text(scope))?,
-            None => transaction.id.to_string(),
-        };
+        let key = key_of(transaction, branch)?;
         let address = Address {
             subject: transaction.id.clone(),
             birth: transaction.birth,
-            step: Cow::Borrowed(plan.name.as_str()),
+            step: Cow::Borrowed(step.name.as_str()),
             branch: Cow::Borrowed(branch.name.as_str()),
             operation: call.operation,
             attempt: call.attempt,
         };
+        let is_before_decision = matches!(call.operation, Operation::Prepare | Operation::Precommit);
         let command = Command {
             instance: self.identity.instance,
             issued: call.issued,
@@ -99,6 +132,7 @@ impl Turn<'_> {
             replyto: Cow::Borrowed(&self.identity.replyto),
             traceparent: transaction.traceparent.as_deref().map(Cow::Borrowed),
             replytoken: self.reply_token(&address).map(Cow::Owned),
+            unilateral_after: step.unilateral_after.filter(|_| is_before_decision),
             data: data.as_ref(),
             address,
         };
@@ -108,8 +142,8 @@ impl Turn<'_> {
             value: Some(command.to_json()),
             headers: Vec::new(),
         });
-        let due = self.clock.after(plan.timeout);
-        self.enter(transaction, index, StepPhase::Asked(Call { due, ..call }));
+        let due = self.clock.after(step.timeout);
+        self.enter(transaction, index, BranchPhase::Asked(Call { due, ..call }));
         Ok(())
     }
 
@@ -120,11 +154,10 @@ impl Turn<'_> {
     fn data(
         &self,
         transaction: &Transaction,
-        index: StepIndex,
+        index: BranchIndex,
         operation: Operation,
     ) -> Result<Payload, String> {
-        let template = self.plan.step(index).branches.first().and_then(|branch| branch.input.as_ref());
-        let rendered = match template {
+        let rendered = match &self.plan.branch(index).1.input {
             Some(template) => Some(render(transaction, |scope| template.render(scope))?),
             None => None,
         };
@@ -139,7 +172,7 @@ impl Turn<'_> {
                     Some(text) => from_json(text)?,
                     None => transaction.input.clone(),
                 };
-                let result = &transaction.step(index).result;
+                let result = &transaction.branch(index).result;
                 let fields: Vec<String> =
                     [field("input", &input), field("result", result)].into_iter().flatten().collect();
                 from_json(format!("{{{}}}", fields.join(",")))
@@ -150,9 +183,9 @@ impl Turn<'_> {
     /// Pause before the attempt that follows `call`: the definition's delay, of which a deterministic half is jitter.
     ///
     /// "Equal jitter": half the delay is certain, the other half scaled by a hash of the command's id.
-    pub fn pause(&self, transaction: &Transaction, index: StepIndex, call: Call) -> Time {
-        let plan = self.plan.step(index);
-        let delay_ms = plan.retry.delay(call.tries).as_ms();
+    pub fn pause(&self, transaction: &Transaction, index: BranchIndex, call: Call) -> Time {
+        let (step, _) = self.plan.branch(index);
+        let delay_ms = step.retry.delay(call.tries).as_ms();
         let seed = format!("{}/{index}/{}/{}", transaction.birth, call.operation, call.attempt);
         let Digest128(hash) = Digest128::of(seed.as_bytes());
         let roll = u64::from(u16::from_be_bytes([hash[0], hash[1]]));
@@ -171,11 +204,19 @@ pub(crate) fn deadline_timer(transaction: &Transaction) -> TimerEntry {
     }
 }
 
+/// The key of what is sent to a branch: its instances share the work by it.
+pub(crate) fn key_of(transaction: &Transaction, branch: &PlanBranch) -> Result<String, String> {
+    match &branch.key {
+        Some(template) => render(transaction, |scope| template.render_text(scope)),
+        None => Ok(transaction.id.to_string()),
+    }
+}
+
 fn render<T>(
     transaction: &Transaction,
     with: impl FnOnce(&Scope<'_>) -> Result<T, RenderError>,
 ) -> Result<T, String> {
-    let result = |index: StepIndex| json_of(&transaction.step(index).result);
+    let result = |index: BranchIndex| json_of(&transaction.branch(index).result);
     let scope = Scope { transaction: &transaction.id, input: json_of(&transaction.input), result: &result };
     with(&scope).map_err(|error| error.to_string())
 }

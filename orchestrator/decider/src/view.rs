@@ -8,7 +8,7 @@ use crate::definitions::Definitions;
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::timers::Timers;
-use crate::transaction::{Phase, StepPhase, Transaction};
+use crate::transaction::{Branch, BranchPhase, Phase, Transaction};
 
 /// What an open transaction can be.
 pub const STATUSES: [&str; 4] = ["running", "committing", "rolling-back", "stuck"];
@@ -36,16 +36,19 @@ pub struct TransactionView {
     /// Why it turned back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Its steps, in the order of the definition.
+    /// The branches of its steps, in the order of the definition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepView>,
 }
 
-/// One step of an open transaction.
+/// One branch of one step of an open transaction.
 #[derive(Debug, Clone, Serialize)]
 pub struct StepView {
     /// Name of the step.
     pub step: String,
+    /// Name of the branch, when the step has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     /// Who does it.
     pub participant: String,
     /// Where it stands.
@@ -86,17 +89,19 @@ impl Shard {
 
     fn view_of(&self, transaction: &Transaction) -> TransactionView {
         let plan = self.definitions.plan(&transaction.definition);
-        let steps = plan.indexed().map(|(index, planned)| {
-            let step = transaction.step(index);
-            let call = step.phase.call();
+        let steps = plan.branch_indexes().map(|index| {
+            let (step, planned) = plan.branch(index);
+            let branch = transaction.branch(index);
+            let call = branch.phase.call();
             StepView {
-                step: planned.name.to_string(),
-                participant: planned.branches.first().map(|b| b.participant.to_string()).unwrap_or_default(),
-                phase: step.phase.word(),
+                step: step.name.to_string(),
+                branch: step.is_group.then(|| planned.name.to_string()),
+                participant: planned.participant.to_string(),
+                phase: branch.phase.word(),
                 operation: call.map(|call| call.operation.as_str()),
                 attempt: call.map(|call| call.attempt),
-                due: step.phase.due(),
-                reason: step.reason.as_deref().map(str::to_owned),
+                due: branch.phase.due(),
+                reason: branch.reason.as_deref().map(str::to_owned),
             }
         });
         TransactionView {
@@ -184,9 +189,9 @@ impl Shard {
 }
 
 fn status(transaction: &Transaction) -> &'static str {
-    let parked = |step: &crate::transaction::Step| matches!(step.phase, StepPhase::Stuck(_));
+    let parked = |branch: &Branch| matches!(branch.phase, BranchPhase::Stuck(_));
     match transaction.phase {
-        _ if transaction.steps.iter().any(parked) => "stuck",
+        _ if transaction.branches.iter().any(parked) => "stuck",
         Phase::Forward => "running",
         Phase::Committing => "committing",
         Phase::RollingBack => "rolling-back",

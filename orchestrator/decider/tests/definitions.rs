@@ -44,6 +44,12 @@ fn check_steps(given: &[&str], then: &[&str]) {
     check(&format!("name: d\nversion: 1\nsteps:\n{}\n", steps.join("\n")), then);
 }
 
+/// The same without a participant of its own.
+fn check_groups(given: &[&str], then: &[&str]) {
+    let steps: Vec<String> = given.iter().map(|fields| format!("  - {{ {fields} }}\n")).collect();
+    check(&format!("name: d\nversion: 1\ndeadline: 1h\nsteps:\n{}", steps.concat()), then);
+}
+
 #[test]
 fn a_report_looks_like_that_of_a_compiler() {
     let given = "\
@@ -147,8 +153,8 @@ fn nothing_turns_back_after_the_point_of_no_return() {
             "name: e, kind: pivot, after: [b]",
         ],
         &[
-            "not-before-pivot 6:5 `c` is compensatable and comes after the pivot `b`",
-            "not-before-pivot 7:5 `d` is compensatable and runs beside the pivot `b`",
+            "not-before-pivot 6:5 `c` is compensatable and comes after the pivot `b`, so it could still say no after the decision",
+            "not-before-pivot 7:5 `d` is compensatable and runs beside the pivot `b`, so it could still say no after the decision",
             "second-pivot 8:38 `e` is a second pivot, after `b`",
         ],
     );
@@ -229,14 +235,107 @@ fn numbers_have_bounds() {
 }
 
 #[test]
-fn what_comes_later_is_refused_for_now() {
-    check(
-        "name: d\nversion: 1\nsteps:\n  - name: a\n    kind: reserved\n    participant: p\n  - name: b\n    protocol: two-phase\n    commit: at-end\n    branches: [{ participant: x }]\n",
+fn one_group_or_pivot_is_the_point_of_no_return() {
+    let pair = "branches: [{ participant: x }, { participant: y }]";
+    let undone = "branches: [{ participant: x, compensate: true }, { participant: y, compensate: true }]";
+    check_groups(
         &[
-            "not-yet-supported 5:11 kind `reserved` is not yet supported by this level",
-            "not-yet-supported 8:15 `protocol` is not yet supported by this level",
-            "not-yet-supported 9:13 `commit` is not yet supported by this level",
-            "not-yet-supported 10:5 `branches` is not yet supported by this level",
+            &format!("name: a, protocol: two-phase, {undone}"),
+            &format!("name: b, protocol: three-phase, commit: at-end, {pair}"),
+            "name: c, participant: p, kind: reserved",
+            &format!("name: d, protocol: two-phase, {pair}"),
+            "name: e, participant: p, kind: retriable",
+        ],
+        &[],
+    );
+    check_groups(
+        &[
+            "name: a, participant: p, kind: pivot",
+            &format!("name: b, protocol: two-phase, {pair}"),
+            &format!("name: c, protocol: two-phase, commit: at-end, {pair}"),
+            &format!("name: d, protocol: two-phase, {undone}"),
+            "name: e, participant: p, kind: reserved",
+        ],
+        &[
+            "second-pivot 6:5 `b` commits in its place: a second point of no return, after `a`",
+            "not-before-pivot 7:5 `c` is a group that commits at the end and comes after the pivot `a`, so it could still say no after the decision",
+            "not-before-pivot 8:5 `d` is a compensatable group and comes after the pivot `a`, so it could still say no after the decision",
+            "not-before-pivot 9:5 `e` is reserved and comes after the pivot `a`, so it could still say no after the decision",
+        ],
+    );
+}
+
+#[test]
+fn fields_that_do_not_go_together_are_told_apart() {
+    check_groups(
+        &[
+            "name: a, participant: p, protocol: two-phase",
+            "name: b, branches: [{ participant: x }], commit: at-end",
+            "name: c, participant: p, commit: at-end",
+            "name: d, participant: p, input: 1, kind: reserved, protocol: two-phase, branches: [{ participant: x }], commit: at-end",
+            "name: e, protocol: two-phase, commit: at-end, branches: [{ participant: x, compensate: true }]",
+        ],
+        &[
+            "missing-field 5:42 `a` has a protocol and no `branches`",
+            "missing-field 6:16 the branches of `b` have no `protocol`",
+            "contradiction 7:40 `c` has no branches that commit together",
+            "contradiction 8:29 `participant` of a step that has branches",
+            "contradiction 8:39 `input` of a step that has branches",
+            "contradiction 8:48 kind `reserved` of a step that has branches",
+            "contradiction 9:94 `e` commits with the transaction's decision and is never undone",
+        ],
+    );
+    check_groups(
+        &[
+            "name: a, protocol: two-phase, commit: at-end, branches: [{ participant: x }, { participant: x }, { participant: y, name: z }]",
+            "name: b, protocol: two-phase, branches: [{ participant: x, compensate: true }, { participant: y }]",
+            "name: c, protocol: two-phase, commit: at-end, branches: [], after: [a]",
+        ],
+        &[
+            "duplicate-branch 5:84 branch 1 of `a` is named `x` already",
+            "contradiction 6:78 1 of 2 branches of `b` can be undone",
+            "not-before-pivot 7:5 `c` is a group that commits at the end and runs beside the pivot `b`, so it could still say no after the decision",
+            "fan-out 7:53 `c` has 0 branches",
+        ],
+    );
+}
+
+#[test]
+fn who_decides_alone_says_what_he_assumes() {
+    let given = "protocol: three-phase, branches: [{ participant: x }]";
+    check_groups(
+        &[&format!("name: a, {given}, termination: unilateral, assumes_synchrony_ms: 500")],
+        &[
+            "unilateral 5:84 the branches of `a` decide by themselves after 500ms: one message or process slower than that, once, and some have committed while others have aborted",
+        ],
+    );
+    check_groups(
+        &[
+            &format!("name: a, {given}, commit: at-end, termination: unilateral"),
+            &format!("name: b, {given}, commit: at-end, assumes_synchrony_ms: 0"),
+            "name: c, participant: p, termination: unilateral, assumes_synchrony_ms: 5",
+        ],
+        &[
+            "missing-field 5:100 `termination: unilateral` without `assumes_synchrony_ms`",
+            "contradiction 6:109 `assumes_synchrony_ms` without `termination: unilateral`",
+            "out-of-bounds 6:109 messages that take no time",
+            "contradiction 7:45 `termination` is for a step under `three-phase`",
+        ],
+    );
+}
+
+#[test]
+fn a_group_has_a_result_for_each_branch() {
+    check_groups(
+        &[
+            "name: a, protocol: two-phase, branches: [{ participant: x }, { participant: y, name: why }]",
+            "name: b, participant: p, kind: retriable, input: '${steps.a.x.n} ${steps.a.why}'",
+            "name: c, participant: p, kind: retriable, input: '${steps.a} ${steps.a.y.n} ${steps.a.wy}'",
+        ],
+        &[
+            "unknown-branch 7:56 `a` has a result for each branch, not one",
+            "unknown-branch 7:56 step `a` has no branch `y`",
+            "unknown-branch 7:56 step `a` has no branch `wy`",
         ],
     );
 }

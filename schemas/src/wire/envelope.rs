@@ -42,6 +42,12 @@ pub(super) struct Envelope<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     pub replytoken: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "text")]
+    pub unilateralafter: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub participant: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub decision: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "text")]
     pub traceparent: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "text")]
     pub outcome: Option<Cow<'a, str>>,

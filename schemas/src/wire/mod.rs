@@ -21,9 +21,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::ids::{Birth, Name, Partition, Time, TransactionId};
+use crate::ids::{Birth, Name, Partition, Span, Time, TransactionId};
 pub use payload::{Payload, PayloadRef};
-pub use read::{ReadCause, ReadError, read_command, read_input, read_outcome};
+pub use read::{ReadCause, ReadError, read_asked, read_command, read_input, read_outcome};
 
 /// The one header Sagamore sends, and its value.
 pub const CONTENT_TYPE: (&str, &str) = ("content-type", "application/cloudevents+json");
@@ -39,6 +39,8 @@ pub enum Input<'a> {
     Timer(Timer<'a>),
     /// The owner says that a command cannot be delivered.
     Undeliverable(Undeliverable<'a>),
+    /// A participant in doubt asks.
+    Inquiry(Inquiry<'a>),
     /// A wish of a client or an operator about one transaction.
     Verb(Verb<'a>),
     /// A decision of an operator about the shard.
@@ -183,6 +185,9 @@ pub struct Command<'a> {
     pub traceparent: Option<Cow<'a, str>>,
     /// To be echoed by the reply, when reply tokens are configured.
     pub replytoken: Option<Cow<'a, str>>,
+    /// With `prepare` and `precommit` of a step under `termination: unilateral`: after so long without another command
+    /// the branch decides by itself. Absent: never.
+    pub unilateral_after: Option<Span>,
     /// The mapped input; for operations after the first, input and result of the forward operation.
     pub data: PayloadRef<'a>,
 }
@@ -233,6 +238,70 @@ pub struct Reply<'a> {
     pub replytoken: Option<Cow<'a, str>>,
     /// The result.
     pub data: PayloadRef<'a>,
+}
+
+/// `sagamore.inquiry.v1`: a branch that is prepared, and has waited too long, asks what has been decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inquiry<'a> {
+    /// The installation.
+    pub instance: Uuid,
+    /// Transaction id.
+    pub subject: TransactionId,
+    /// Which life of that id.
+    pub birth: Birth,
+    /// Step of the definition.
+    pub step: Cow<'a, str>,
+    /// Branch of the step.
+    pub branch: Cow<'a, str>,
+    /// Who asks: the answer goes to its command topic.
+    pub participant: Name,
+}
+
+/// `sagamore.decision.v1`: the answer to an inquiry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict<'a> {
+    /// The inquiry, field by field.
+    pub inquiry: Inquiry<'a>,
+    /// What has been decided.
+    pub decision: Decided,
+}
+
+/// What has been decided about a branch in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decided {
+    /// It is told to commit, or has been.
+    Commit,
+    /// It is told to abort, or has been.
+    Abort,
+    /// Nothing yet that it may act on: it goes on waiting.
+    Undecided,
+    /// It has ended, and is no longer remembered. Never a guess.
+    Forgotten,
+}
+
+impl Decided {
+    /// Every word, in the order of the wire's documentation.
+    pub const ALL: [Self; 4] = [Self::Commit, Self::Abort, Self::Undecided, Self::Forgotten];
+
+    /// As it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Commit => "commit",
+            Self::Abort => "abort",
+            Self::Undecided => "undecided",
+            Self::Forgotten => "forgotten",
+        }
+    }
+}
+
+/// What a participant's command topic holds.
+#[derive(Debug)]
+pub enum Asked<'a> {
+    /// To do something.
+    Command(Command<'a>),
+    /// To know something it has asked.
+    Verdict(Verdict<'a>),
 }
 
 /// `sagamore.timer.v1`: written by the owner of the shard only.
@@ -456,6 +525,7 @@ mod tests {
             replyto: "sagamore.inbox/3".into(),
             traceparent: None,
             replytoken: Some("a\"b\\c\u{1}".into()),
+            unilateral_after: Some(Span::from_ms(1500)),
             data: data.as_ref(),
         };
         let written = command.to_json();
@@ -464,6 +534,7 @@ mod tests {
         let read = read_command(Some(&written)).unwrap();
         assert_eq!(read.address, command.address);
         assert_eq!(read.replytoken, command.replytoken);
+        assert_eq!(read.unilateral_after, command.unilateral_after);
         assert_eq!(
             (read.issued, read.watermark, read.deadline),
             (command.issued, command.watermark, command.deadline)

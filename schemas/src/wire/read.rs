@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::envelope::Envelope;
 use super::{
-    Address, Answer, Authority, Command, DefinitionApplied, Input, Occasion, Outcome, OutcomeKind,
-    PayloadRef, Reply, ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb, Wish,
+    Address, Answer, Asked, Authority, Command, Decided, DefinitionApplied, Input, Inquiry, Occasion,
+    Outcome, OutcomeKind, PayloadRef, Reply, ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb,
+    Verdict, Wish,
 };
 use crate::ids::{Birth, TransactionId};
 
@@ -71,6 +72,7 @@ pub fn read_input(value: Option<&[u8]>) -> Result<Input<'_>, ReadError> {
             )
         }
         "sagamore.reply.v1" => Input::Reply(reply(e)?),
+        "sagamore.inquiry.v1" => Input::Inquiry(inquiry(&mut e)?),
         "sagamore.timer.v1" => Input::Timer(timer(e)?),
         "sagamore.undeliverable.v1" => Input::Undeliverable(Undeliverable {
             reason: required("reason", e.reason.take())?,
@@ -90,9 +92,41 @@ pub fn read_input(value: Option<&[u8]>) -> Result<Input<'_>, ReadError> {
 }
 
 /// Reads what a participant's command topic holds.
-pub fn read_command(value: Option<&[u8]>) -> Result<Command<'_>, ReadError> {
+pub fn read_asked(value: Option<&[u8]>) -> Result<Asked<'_>, ReadError> {
     let mut e = envelope(value)?;
+    match e.kind.as_deref() {
+        Some("sagamore.command.v1") => Ok(Asked::Command(command(e)?)),
+        Some("sagamore.decision.v1") => {
+            let told = required("decision", e.decision.take())?;
+            let decision = Decided::ALL.into_iter().find(|known| known.as_str() == told);
+            let decision = decision.ok_or_else(|| unknown("decision", &told))?;
+            Ok(Asked::Verdict(Verdict { inquiry: inquiry(&mut e)?, decision }))
+        }
+        Some(kind) => Err(ReadCause::Type(crate::ids::shortened(kind)).into()),
+        None => Err(ReadCause::Missing("type").into()),
+    }
+}
+
+/// Reads a command.
+pub fn read_command(value: Option<&[u8]>) -> Result<Command<'_>, ReadError> {
+    let e = envelope(value)?;
     expect_type(&e, "sagamore.command.v1")?;
+    Ok(command(e)?)
+}
+
+fn inquiry<'a>(e: &mut Envelope<'a>) -> Result<Inquiry<'a>, ReadCause> {
+    Ok(Inquiry {
+        instance: parsed("instance", e.instance.take())?,
+        subject: parsed("subject", e.subject.take())?,
+        birth: parsed("birth", e.birth.take())?,
+        step: required("step", e.step.take())?,
+        branch: required("branch", e.branch.take())?,
+        participant: parsed("participant", e.participant.take())?,
+    })
+}
+
+fn command(mut e: Envelope<'_>) -> Result<Command<'_>, ReadCause> {
+    let unilateral_after = e.unilateralafter.take().map(|text| parsed("unilateralafter", Some(text)));
     Ok(Command {
         address: address(&mut e)?,
         instance: parsed("instance", e.instance.take())?,
@@ -103,6 +137,7 @@ pub fn read_command(value: Option<&[u8]>) -> Result<Command<'_>, ReadError> {
         replyto: required("replyto", e.replyto.take())?,
         traceparent: e.traceparent.take(),
         replytoken: e.replytoken.take(),
+        unilateral_after: unilateral_after.transpose()?,
         data: payload(&mut e)?,
     })
 }

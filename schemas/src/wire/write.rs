@@ -3,8 +3,8 @@
 use std::fmt::{Display, Write as _};
 
 use super::{
-    Address, Authority, Command, DefinitionApplied, Input, Occasion, Outcome, PayloadRef, Reply, ShardVerb,
-    ShardWish, Start, Timer, Undeliverable, Verb, Wish,
+    Address, Authority, Command, DefinitionApplied, Input, Inquiry, Occasion, Outcome, PayloadRef, Reply,
+    ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb, Verdict, Wish,
 };
 
 const COORDINATOR: &str = "/sagamore";
@@ -35,7 +35,34 @@ impl Command<'_> {
         w.text("replyto", &self.replyto);
         w.optional("traceparent", self.traceparent.as_deref());
         w.optional("replytoken", self.replytoken.as_deref());
+        if let Some(after) = self.unilateral_after {
+            w.display("unilateralafter", after);
+        }
         w.payload(&self.data);
+        w.finish()
+    }
+}
+
+impl Inquiry<'_> {
+    /// As a record value.
+    pub fn to_json(&self) -> Vec<u8> {
+        let Self { subject, birth, step, branch, participant, .. } = self;
+        let id = format_args!("{subject}/{birth}/{step}/{branch}/inquiry");
+        let mut w = Writer::new("sagamore.inquiry.v1", id, &format!("/{participant}"));
+        w.inquiry(self);
+        w.finish()
+    }
+}
+
+impl Verdict<'_> {
+    /// As a record value.
+    pub fn to_json(&self) -> Vec<u8> {
+        let Inquiry { subject, birth, step, branch, .. } = &self.inquiry;
+        let decision = self.decision.as_str();
+        let id = format_args!("{subject}/{birth}/{step}/{branch}/decision/{decision}");
+        let mut w = Writer::new("sagamore.decision.v1", id, COORDINATOR);
+        w.inquiry(&self.inquiry);
+        w.text("decision", decision);
         w.finish()
     }
 }
@@ -169,6 +196,7 @@ impl Input<'_> {
             Self::Reply(_) => "reply",
             Self::Timer(_) => "timer",
             Self::Undeliverable(_) => "undeliverable",
+            Self::Inquiry(_) => "inquiry",
             Self::Verb(Verb { wish, .. }) => wish.as_str(),
             Self::Shard(ShardVerb { wish: ShardWish::Skip { .. }, .. }) => "skip",
             Self::Shard(ShardVerb { wish: ShardWish::Level { .. }, .. }) => "level",
@@ -249,6 +277,15 @@ impl Writer {
         self.text("branch", &address.branch);
         self.text("operation", address.operation.as_str());
         self.number("attempt", u64::from(address.attempt));
+    }
+
+    fn inquiry(&mut self, inquiry: &Inquiry<'_>) {
+        self.display("instance", inquiry.instance);
+        self.display("subject", &inquiry.subject);
+        self.display("birth", inquiry.birth);
+        self.text("step", &inquiry.step);
+        self.text("branch", &inquiry.branch);
+        self.display("participant", &inquiry.participant);
     }
 
     fn authority(&mut self, authority: &Authority<'_>) {

@@ -3,35 +3,46 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use sagamore_schemas::definition::StepKind;
+use sagamore_schemas::definition::{Protocol, StepKind};
 use sagamore_schemas::ids::{Name, Span};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::template::{Path, Template};
 
-/// The place of a step in its definition, counted from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct StepIndex(pub u16);
+macro_rules! indexes {
+    ($($(#[$doc:meta])* $index:ident)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $index(pub u16);
 
-impl fmt::Display for StepIndex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
+        impl fmt::Display for $index {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.0)
+            }
+        }
+
+        impl $index {
+            pub(super) fn from_position(position: usize) -> Self {
+                match u16::try_from(position) {
+                    Ok(index) => Self(index),
+                    Err(_) => unreachable!("a checked definition has at most 500 branches"),
+                }
+            }
+
+            pub(crate) fn position(self) -> usize {
+                usize::from(self.0)
+            }
+        }
+    )*};
 }
 
-impl StepIndex {
-    pub(super) fn from_position(position: usize) -> Self {
-        match u16::try_from(position) {
-            Ok(index) => Self(index),
-            Err(_) => unreachable!("a checked definition has at most 500 steps"),
-        }
-    }
-
-    pub(super) fn position(self) -> usize {
-        usize::from(self.0)
-    }
+indexes! {
+    /// The place of a step in its definition, counted from 0.
+    StepIndex
+    /// The place of a branch among all branches of its definition, in the order of the file, counted from 0.
+    BranchIndex
 }
 
 /// A definition that has passed the check.
@@ -45,6 +56,8 @@ pub struct Plan {
     pub deadline: Span,
     /// In the order of the file. Acyclic.
     pub steps: Vec<PlanStep>,
+    /// The step of each branch.
+    pub(super) steps_of_branches: Vec<StepIndex>,
 }
 
 /// One step of a [`Plan`].
@@ -52,10 +65,19 @@ pub struct Plan {
 pub struct PlanStep {
     /// Unique in the plan.
     pub name: Name,
-    /// What becomes of it when the transaction turns back.
+    /// What it is to the transaction's decision. A step under a protocol that commits with the decision is reserved, one
+    /// that commits in its place is the pivot, or compensatable when its branches are.
     pub kind: StepKind,
-    /// Exactly one at this level.
+    /// How its branches commit together; `None`: it is executed. A reserved step of one participant is two-phase.
+    pub protocol: Option<Protocol>,
+    /// What its branches may do by themselves, and after how long; `None`: nothing.
+    pub unilateral_after: Option<Span>,
+    /// Whether the document gives it `branches`: they are then named in paths and results, even if there is one only.
+    pub is_group: bool,
+    /// One, or under a protocol one or several.
     pub branches: Vec<PlanBranch>,
+    /// Index of the first of them.
+    pub first_branch: BranchIndex,
     /// The steps it waits for, ascending.
     pub after: Vec<StepIndex>,
     /// The steps that wait for it, ascending.
@@ -82,7 +104,7 @@ pub struct PlanBranch {
 /// When an attempt is followed by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// Attempts, the first one counted; [`Retry::UNBOUNDED`] for a pivot and a retriable step.
+    /// Attempts, the first one counted; [`Retry::UNBOUNDED`] for a pivot that is executed and for a retriable step.
     pub attempts: u32,
     /// Pause after the first attempt.
     pub backoff: Span,
@@ -113,6 +135,42 @@ impl Retry {
 }
 
 impl Plan {
+    /// From steps whose first branches follow each other.
+    pub(super) fn new(name: Name, version: u32, deadline: Span, steps: Vec<PlanStep>) -> Self {
+        let of_each = steps.iter().enumerate();
+        let steps_of_branches = of_each
+            .flat_map(|(position, step)| {
+                step.branches.iter().map(move |_| StepIndex::from_position(position))
+            })
+            .collect();
+        Self { name, version, deadline, steps, steps_of_branches }
+    }
+
+    /// How many branches there are.
+    pub fn branch_count(&self) -> usize {
+        self.steps_of_branches.len()
+    }
+
+    /// The branch at `index`, which is one of this plan's own, with its step.
+    pub fn branch(&self, index: BranchIndex) -> (&PlanStep, &PlanBranch) {
+        let step = self.step(self.steps_of_branches[index.position()]);
+        (step, &step.branches[index.position() - step.first_branch.position()])
+    }
+
+    /// The branch of those names.
+    pub fn branch_named(&self, step: &str, branch: &str) -> Option<BranchIndex> {
+        let step = self.steps.iter().find(|planned| planned.name.as_str() == step)?;
+        step.indexes()
+            .zip(&step.branches)
+            .find(|(_, planned)| planned.name.as_str() == branch)
+            .map(|(index, _)| index)
+    }
+
+    /// Every index of a branch, in the order of the file.
+    pub fn branch_indexes(&self) -> impl DoubleEndedIterator<Item = BranchIndex> + use<> {
+        (0..self.branch_count()).map(BranchIndex::from_position)
+    }
+
     /// The step at `index`, which is one of this plan's own.
     pub fn step(&self, index: StepIndex) -> &PlanStep {
         &self.steps[index.position()]
@@ -143,13 +201,19 @@ impl Plan {
         self.input_paths().into_iter().filter(|path| !path.exists_in(data)).collect()
     }
 
-    /// The steps whose results the inputs and keys of `step` read.
-    pub fn needs_results(&self, step: StepIndex) -> BTreeSet<StepIndex> {
-        self.step(step).paths().filter_map(Path::step).collect()
+    /// The branches whose results the inputs and keys of `step` read.
+    pub fn needs_results(&self, step: StepIndex) -> BTreeSet<BranchIndex> {
+        self.step(step).paths().filter_map(Path::branch).collect()
     }
 }
 
 impl PlanStep {
+    /// The indexes of its branches.
+    pub fn indexes(&self) -> impl DoubleEndedIterator<Item = BranchIndex> + use<> {
+        let first = self.first_branch.position();
+        (first..first + self.branches.len()).map(BranchIndex::from_position)
+    }
+
     /// Every path in the inputs and keys of this step.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         let templates = self.branches.iter().flat_map(|branch| branch.input.iter().chain(&branch.key));
@@ -182,7 +246,7 @@ mod tests {
         check_missing(r#"{"n":1,"o":[]}"#, "${input.k} ${input.o.k}");
         check_missing("3", "${input.k} ${input.n} ${input.o.k}");
         assert_eq!(plan.missing_input(None).len(), 3);
-        assert_eq!(plan.needs_results(StepIndex(2)), [StepIndex(0), StepIndex(1)].into());
+        assert_eq!(plan.needs_results(StepIndex(2)), [BranchIndex(0), BranchIndex(1)].into());
         assert_eq!(plan.needs_results(StepIndex(0)), BTreeSet::new());
         assert_eq!(plan.pivot(), Some(StepIndex(1)));
         assert_eq!(plan.step_named(&"c".parse().unwrap()), Some(StepIndex(2)));

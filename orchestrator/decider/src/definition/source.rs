@@ -530,7 +530,11 @@ impl Shape {
     fn with(mut self, found: &[Problem]) -> Vec<Problem> {
         let concerns_graph = |path: &String| {
             let last = path.rsplit('.').next().unwrap_or_default();
-            last.ends_with(']') || matches!(last, "after" | "kind" | "name" | "steps")
+            last.ends_with(']')
+                || matches!(
+                    last,
+                    "after" | "kind" | "name" | "steps" | "branches" | "commit" | "compensate" | "protocol"
+                )
         };
         let is_graph_known = !self.filled.iter().any(concerns_graph);
         let is_sound = |problem: &&Problem| match problem.code {
@@ -539,6 +543,9 @@ impl Shape {
             | ProblemCode::DuplicateAfter
             | ProblemCode::Cycle
             | ProblemCode::FanOut
+            | ProblemCode::DuplicateBranch
+            | ProblemCode::UnknownBranch
+            | ProblemCode::Contradiction
             | ProblemCode::SecondPivot
             | ProblemCode::NotBeforePivot
             | ProblemCode::AfterRetriable
@@ -553,6 +560,7 @@ impl Shape {
             | ProblemCode::StepCount
             | ProblemCode::BadTemplate
             | ProblemCode::NotYetSupported
+            | ProblemCode::Unilateral
             | ProblemCode::DeadlineTooShort => true,
         };
         let is_filled = |problem: &&Problem| {

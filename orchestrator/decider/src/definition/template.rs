@@ -5,7 +5,8 @@
 //! - `"order ${transaction.id}: ${input.total}"` is text: strings lose their quotes, numbers, booleans and null stand as
 //!   they are written, objects and arrays as JSON without spaces.
 //! - `$${` stands for `${`; any other `$` for itself.
-//! - A path is `input`, `steps.<name>` or `transaction.id`, then keys or array indexes after dots. A key that holds a
+//! - A path is `input`, `steps.<name>` (under a protocol `steps.<name>.<branch>`) or `transaction.id`, then keys or
+//!   array indexes after dots. A key that holds a
 //!   dot or a brace cannot be named: take the object around it. Of equal keys in one object the last counts.
 //!
 //! Deliberately absent: functions, defaults for missing values, conditions. Values are never parsed into a tree; a
@@ -20,7 +21,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::plan::StepIndex;
+use super::plan::BranchIndex;
 
 /// Largest rendered input, in bytes: with its envelope a command stays well below Kafka's default of 1 MiB.
 pub const RENDERED_MAX_BYTES: usize = 256 * 1024;
@@ -64,8 +65,19 @@ pub struct Path {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Root {
     Input,
-    Step(StepIndex, Name),
+    Result(ResultPath),
     TransactionId,
+}
+
+/// The result of a branch, and how it is written: the branch's own name is left out where it is alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ResultPath {
+    /// Whose result.
+    pub index: BranchIndex,
+    /// Its step.
+    pub step: Name,
+    /// Its name, for a step under a protocol.
+    pub branch: Option<Name>,
 }
 
 /// The values that a template can name.
@@ -75,8 +87,8 @@ pub struct Scope<'a> {
     pub transaction: &'a TransactionId,
     /// `${input.…}`: the data of the start.
     pub input: Option<&'a RawValue>,
-    /// `${steps.<name>.…}`: the result of a step.
-    pub result: &'a dyn Fn(StepIndex) -> Option<&'a RawValue>,
+    /// `${steps.<name>.…}`: the result of a branch.
+    pub result: &'a dyn Fn(BranchIndex) -> Option<&'a RawValue>,
 }
 
 /// Why a template has no value.
@@ -120,8 +132,8 @@ pub enum TemplateError<E> {
     Step(E),
 }
 
-/// Finds a step by its name, or says why it cannot be named here.
-pub type StepResolver<'a, E> = dyn Fn(&str) -> Result<(StepIndex, Name), E> + 'a;
+/// Finds a result by the name of the step and what follows it in the path, or says why it cannot be named here.
+pub type StepResolver<'a, E> = dyn Fn(&str, Option<&str>) -> Result<ResultPath, E> + 'a;
 
 impl Template {
     /// Compiles a document; all its faults are returned.
@@ -240,10 +252,10 @@ impl Path {
         self.root == Root::Input
     }
 
-    /// The step whose result it reads.
-    pub fn step(&self) -> Option<StepIndex> {
-        match self.root {
-            Root::Step(index, _) => Some(index),
+    /// The branch whose result it reads.
+    pub fn branch(&self) -> Option<BranchIndex> {
+        match &self.root {
+            Root::Result(path) => Some(path.index),
             Root::Input | Root::TransactionId => None,
         }
     }
@@ -257,7 +269,7 @@ impl Path {
         match &self.root {
             Root::TransactionId => out.push(&quoted(scope.transaction.as_str())),
             Root::Input => out.push(self.find(scope.input)?),
-            Root::Step(index, _) => out.push(self.find((scope.result)(*index))?),
+            Root::Result(path) => out.push(self.find((scope.result)(path.index))?),
         }
     }
 
@@ -265,7 +277,7 @@ impl Path {
         let json = match &self.root {
             Root::TransactionId => return out.push(scope.transaction.as_str()),
             Root::Input => self.find(scope.input)?,
-            Root::Step(index, _) => self.find((scope.result)(*index))?,
+            Root::Result(path) => self.find((scope.result)(path.index))?,
         };
         out.push(&text_of(json).ok_or_else(|| RenderError::Unreadable(self.to_string()))?)
     }
@@ -296,7 +308,10 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.root {
             Root::Input => f.write_str("${input")?,
-            Root::Step(_, name) => write!(f, "${{steps.{name}")?,
+            Root::Result(ResultPath { step, branch: None, .. }) => write!(f, "${{steps.{step}")?,
+            Root::Result(ResultPath { step, branch: Some(branch), .. }) => {
+                write!(f, "${{steps.{step}.{branch}")?;
+            }
             Root::TransactionId => f.write_str("${transaction.id")?,
         }
         for segment in &self.segments {
@@ -504,8 +519,9 @@ impl<E> Compiler<'_, E> {
             ["input", rest @ ..] => (Root::Input, rest),
             ["transaction", "id"] => (Root::TransactionId, &[][..]),
             ["steps", name, rest @ ..] => {
-                let (index, name) = (self.resolve)(name).map_err(TemplateError::Step)?;
-                (Root::Step(index, name), rest)
+                let found = (self.resolve)(name, rest.first().copied()).map_err(TemplateError::Step)?;
+                let named = usize::from(found.branch.is_some()).min(rest.len());
+                (Root::Result(found), &rest[named..])
             }
             _ => return Err(TemplateError::UnknownRoot(text.to_owned())),
         };
@@ -529,15 +545,19 @@ mod tests {
 
     fn compiled(template: &str) -> Template {
         let document: ExactJson = serde_json::from_str(template).unwrap();
-        let steps: BTreeMap<&str, StepIndex> = [("reserve", StepIndex(0)), ("charge", StepIndex(1))].into();
-        let resolve = |name: &str| Ok::<_, ()>((*steps.get(name).ok_or(())?, name.parse().unwrap()));
+        let branches: BTreeMap<&str, BranchIndex> =
+            [("reserve", BranchIndex(0)), ("charge", BranchIndex(1))].into();
+        let resolve = |step: &str, _: Option<&str>| {
+            let index = *branches.get(step).ok_or(())?;
+            Ok::<_, ()>(ResultPath { index, step: step.parse().unwrap(), branch: None })
+        };
         Template::compile(&document, &resolve).unwrap_or_else(|faults| panic!("{template}: {faults:?}"))
     }
 
     fn with_scope<T>(input: &str, then: impl FnOnce(&Scope<'_>) -> T) -> T {
         let input: &RawValue = serde_json::from_str(input).unwrap();
         let reserved: &RawValue = serde_json::from_str(r#"{"id":"r-9"}"#).unwrap();
-        let result = |step: StepIndex| (step == StepIndex(0)).then_some(reserved);
+        let result = |branch: BranchIndex| (branch == BranchIndex(0)).then_some(reserved);
         then(&Scope { transaction: &"order-1".parse().unwrap(), input: Some(input), result: &result })
     }
 
@@ -631,7 +651,7 @@ mod tests {
         fn a_literal_stays_what_it_is(value in json()) {
             let document: ExactJson = serde_json::from_str(&value).unwrap();
             prop_assume!(!document.to_string().contains("${"));
-            let resolve = |_: &str| Err(());
+            let resolve = |_: &str, _: Option<&str>| Err(());
             let template = Template::compile(&document, &resolve).unwrap();
             let text = with_scope("null", |scope| template.render(scope)).unwrap();
             prop_assert_eq!(text, document.to_string());

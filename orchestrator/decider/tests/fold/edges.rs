@@ -3,7 +3,7 @@
 use sagamore_decider::identity::{Identity, ReplySecret};
 use sagamore_decider::output::{Destination, Notice, Output, Record};
 use sagamore_decider::shard::Shard;
-use sagamore_decider::transaction::StepPhase;
+use sagamore_decider::transaction::BranchPhase;
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Partition, Time};
 use sagamore_schemas::wire::{
@@ -183,7 +183,7 @@ fn pauses_are_jittered_between_half_and_all_of_the_delay() {
         for delay_ms in [1_000, 2_000, 4_000, 8_000, 8_000] {
             inbox.apply(&reply(&command, Answer::Error, None, None));
             let transaction = inbox.shard.open_transactions().last().unwrap();
-            let StepPhase::Pausing(call) = &transaction.steps[0].phase else { panic!("it pauses") };
+            let BranchPhase::Pausing(call) = &transaction.branches[0].phase else { panic!("it pauses") };
             let pause_ms = call.due.since(inbox.now).as_ms();
             assert!((delay_ms / 2..=delay_ms).contains(&pause_ms), "{pause_ms} of {delay_ms}");
             rolls.push(pause_ms * 1000 / delay_ms);

@@ -517,6 +517,7 @@ fn command(more: usize) -> Output {
         replyto: "sagamore.inbox/0".into(),
         traceparent: None,
         replytoken: None,
+        unilateral_after: None,
         data: data.as_ref(),
     };
     let destination = Destination::Commands("a".parse().unwrap());

@@ -1,17 +1,19 @@
 //! The fold seen from outside: records in, outputs and journal out.
 //!
-//! `saga_*` are transactions as data: given a definition, when a script is played, then this tree. Each of them is also
+//! `saga_*`, `atomic` and `mixed` are transactions as data: given a definition, when a script is played, then this tree. Each of them is also
 //! played with every record twice, and with a takeover after every record. `rows` demands that together they take every
-//! row of the saga's tables. `properties` and `takeover` generate what nobody thought of.
+//! row of the protocols' tables. `properties` and `takeover` generate what nobody thought of.
 
 #![expect(clippy::unwrap_used, reason = "the harness belongs to the tests")]
 
 mod harness;
 
 mod admission;
+mod atomic;
 mod edges;
 mod inputs;
 mod limits;
+mod mixed;
 mod outbox;
 mod owner;
 mod properties;

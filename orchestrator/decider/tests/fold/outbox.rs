@@ -23,6 +23,7 @@ fn command(attempt: u32) -> Output {
         replyto: "sagamore.inbox/0".into(),
         traceparent: None,
         replytoken: None,
+        unilateral_after: None,
         data: PayloadRef::Absent,
     };
     let destination = Destination::Commands("a".parse().unwrap());

@@ -5,27 +5,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use sagamore_decider::output::{Destination, Notice, Output};
 use sagamore_decider::shard::Shard;
-use sagamore_decider::transaction::{Phase, StepPhase, Transaction};
-use sagamore_schemas::definition::StepKind;
+use sagamore_decider::transaction::{BranchPhase, Phase, Transaction};
+use sagamore_schemas::definition::{Protocol, StepKind};
 use sagamore_schemas::ids::Birth;
 use sagamore_schemas::log::Decision;
 use sagamore_schemas::wire::{
-    Input, Occasion, Operation, OutcomeKind, read_command, read_input, read_outcome,
+    Answer, Input, Occasion, Operation, OutcomeKind, read_command, read_input, read_outcome,
 };
 
 use crate::harness::{Happening, Life, Logged, RowsTaken, definition_json, happening, identity};
 
-/// What is known of one transaction from outside.
+/// What is known of one transaction from outside. Branches by `step/branch`.
 #[derive(Debug, Default)]
 struct Seen {
     decision: Option<Decision>,
     ended: Option<OutcomeKind>,
-    /// Steps whose `execute` was issued.
-    executed: BTreeSet<String>,
-    /// Steps that were refused, as far as the fold heeded it.
+    /// Branches to which an operation was issued.
+    asked: BTreeMap<Operation, BTreeSet<String>>,
+    /// Branches of which the log holds an `ok` to an operation.
+    answered: BTreeMap<Operation, BTreeSet<String>>,
+    /// Branches that refused, as far as the fold heeded it.
     refused: BTreeSet<String>,
-    compensated: BTreeSet<String>,
     attempts: BTreeMap<(String, Operation), u32>,
+}
+
+impl Seen {
+    fn was_asked(&self, branch: &str, operation: Operation) -> bool {
+        self.asked.get(&operation).is_some_and(|branches| branches.contains(branch))
+    }
+
+    fn has_answered(&self, branch: &str, operation: Operation) -> bool {
+        self.answered.get(&operation).is_some_and(|branches| branches.contains(branch))
+    }
+
+    fn all(&self, operation: Operation) -> BTreeSet<String> {
+        self.asked.get(&operation).cloned().unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +51,14 @@ struct Witness {
 
 impl Witness {
     fn sees(&mut self, shard: &Shard, logged: &Logged, outputs: &[Output], notice: &Notice) {
+        if let Ok(Input::Reply(reply)) = read_input(Some(&logged.value))
+            && reply.outcome == Answer::Ok
+        {
+            let address = reply.address;
+            let seen = self.transactions.entry(address.birth).or_default();
+            let of_operation = seen.answered.entry(address.operation).or_default();
+            of_operation.insert(format!("{}/{}", address.step, address.branch));
+        }
         for output in outputs {
             self.sees_output(shard, logged, output);
         }
@@ -50,12 +73,12 @@ impl Witness {
             assert!(before.is_none() || before == decided, "one decision: {transaction:?}");
             let seen = self.transactions.entry(transaction.birth).or_default();
             seen.decision = decided;
-            let steps = transaction.steps.iter().zip(names(shard, transaction));
-            let refused = steps.filter(|(step, _)| step.phase == StepPhase::Refused);
+            let branches = transaction.branches.iter().zip(names(shard, transaction));
+            let refused = branches.filter(|(branch, _)| branch.phase == BranchPhase::Refused);
             seen.refused.extend(refused.map(|(_, name)| name));
             assert!(has_timer_or_is_stuck(shard, transaction), "somebody has to act: {transaction:?}");
             assert!(
-                transaction.steps.iter().all(|step| step.phase != StepPhase::Unknown),
+                transaction.branches.iter().all(|branch| branch.phase != BranchPhase::Unknown),
                 "unknown never outlasts a turn: {transaction:?}"
             );
         }
@@ -97,43 +120,72 @@ impl Witness {
         let address = &command.address;
         assert_eq!(subject(&logged.value).as_deref(), Some(address.subject.as_str()), "a cause");
         let seen = self.transactions.entry(address.birth).or_default();
-        let step = address.step.to_string();
-        let attempt = seen.attempts.entry((step.clone(), address.operation)).or_default();
+        let own = format!("{}/{}", address.step, address.branch);
+        let attempt = seen.attempts.entry((own.clone(), address.operation)).or_default();
         assert_eq!(address.attempt, *attempt + 1, "attempts are counted one by one");
         *attempt += 1;
         let (_, plan, _) = shard.definitions().iter().next().unwrap();
-        let (_, planned) = plan.indexed().find(|(_, planned)| planned.name.as_str() == step).unwrap();
+        let step = plan.steps.iter().find(|planned| planned.name.as_str() == address.step).unwrap();
+        let open = shard.open_transactions().find(|transaction| transaction.birth == address.birth);
+        let phase = open.map(|transaction| transaction.phase);
+        let first = seen.asked.entry(address.operation).or_default().insert(own.clone());
+        let siblings = || step.branches.iter().map(|branch| format!("{}/{}", step.name, branch.name));
         match address.operation {
-            Operation::Execute => {
-                let first = seen.executed.insert(step.clone());
-                assert!(!seen.compensated.contains(&step), "{step} is not done after it was undone");
-                if planned.kind == StepKind::Retriable {
+            Operation::Execute | Operation::Prepare => {
+                assert_eq!(step.protocol.is_some(), address.operation == Operation::Prepare);
+                let over = [Operation::Compensate, Operation::Abort, Operation::Commit];
+                assert!(
+                    !over.iter().any(|later| seen.was_asked(&own, *later)),
+                    "{own}: what is over is over"
+                );
+                if step.kind == StepKind::Retriable {
                     let before = seen.decision == Some(Decision::Rollback);
-                    assert!(!before, "{step} runs after a commit only");
+                    assert!(!before, "{own} runs after a commit only");
                 } else {
-                    assert!(!first || seen.decision.is_none(), "{step} was first asked after the decision");
+                    assert!(!first || seen.decision.is_none(), "{own} was first asked after the decision");
                 }
+            }
+            Operation::Precommit | Operation::Commit => {
+                let missing = siblings().find(|branch| !seen.has_answered(branch, Operation::Prepare));
+                assert_eq!(missing, None, "no commit precedes the last vote");
+                assert!(siblings().all(|branch| !seen.was_asked(&branch, Operation::Abort)), "{own}: both");
+                let three = step.protocol == Some(Protocol::ThreePhase);
+                assert!(three || address.operation == Operation::Commit);
+                if three && address.operation == Operation::Commit {
+                    let missing = siblings().find(|branch| !seen.has_answered(branch, Operation::Precommit));
+                    assert_eq!(missing, None, "no commit precedes the last precommit");
+                }
+                if step.kind != StepKind::Compensatable {
+                    assert_eq!(phase, Some(Phase::Committing), "{own} commits with the transaction");
+                }
+            }
+            Operation::Abort => {
+                assert_eq!(phase, Some(Phase::RollingBack), "{own} aborts with the transaction");
+                assert!(seen.was_asked(&own, Operation::Prepare), "{own} was never asked");
+                assert!(siblings().all(|branch| !seen.was_asked(&branch, Operation::Commit)), "{own}: both");
             }
             Operation::Compensate => {
-                assert_eq!(planned.kind, StepKind::Compensatable, "{step} can be undone");
-                assert!(seen.executed.contains(&step), "{step} was never asked");
-                assert!(!seen.refused.contains(&step), "{step} was refused: there is nothing to undo");
-                if seen.compensated.insert(step.clone())
-                    && let Some(transaction) =
-                        shard.open_transactions().find(|transaction| transaction.birth == address.birth)
-                {
-                    for after in &planned.before {
-                        let phase = &transaction.step(*after).phase;
-                        let settled = matches!(
-                            phase,
-                            StepPhase::Skipped | StepPhase::Refused | StepPhase::Undone | StepPhase::Stuck(_)
-                        );
-                        assert!(settled, "{step} is undone while {after} is {phase}");
-                    }
-                }
+                assert_eq!(step.kind, StepKind::Compensatable, "{own} can be undone");
+                assert_eq!(phase, Some(Phase::RollingBack));
+                let done = if step.protocol.is_some() { Operation::Commit } else { Operation::Execute };
+                assert!(seen.was_asked(&own, done), "{own} was never asked");
+                assert!(!seen.refused.contains(&own), "{own} was refused: there is nothing to undo");
             }
-            Operation::Prepare | Operation::Precommit | Operation::Commit | Operation::Abort => {
-                panic!("no saga says {}", address.operation)
+        }
+        let undoes = matches!(address.operation, Operation::Compensate | Operation::Abort);
+        if let Some(transaction) = open.filter(|_| undoes && first) {
+            for after in &step.before {
+                let settled = |phase: &BranchPhase| {
+                    matches!(
+                        phase,
+                        BranchPhase::Skipped
+                            | BranchPhase::Refused
+                            | BranchPhase::Undone
+                            | BranchPhase::Aborted
+                            | BranchPhase::Stuck(_)
+                    )
+                };
+                assert!(transaction.all_of(plan.step(*after), settled), "{own} is undone before {after}");
             }
         }
     }
@@ -143,23 +195,28 @@ fn check_end(seen: &Seen, outcome: OutcomeKind, logged: &Logged) {
     // The refusal that ended it left no open transaction to look at.
     let mut refused = seen.refused.clone();
     if let Ok(Input::Reply(reply)) = read_input(Some(&logged.value))
-        && reply.outcome == sagamore_schemas::wire::Answer::Refused
-        && reply.address.operation == Operation::Execute
+        && reply.outcome == Answer::Refused
+        && matches!(reply.address.operation, Operation::Execute | Operation::Prepare)
     {
-        refused.insert(reply.address.step.to_string());
+        refused.insert(format!("{}/{}", reply.address.step, reply.address.branch));
     }
-    let maybe_done: BTreeSet<&String> = seen.executed.difference(&refused).collect();
+    let (committed, aborted) = (seen.all(Operation::Commit), seen.all(Operation::Abort));
+    let without = |all: BTreeSet<String>| -> BTreeSet<String> { all.difference(&refused).cloned().collect() };
+    let maybe_done: BTreeSet<String> =
+        without(seen.all(Operation::Execute)).union(&committed).cloned().collect();
+    let maybe_held: BTreeSet<String> =
+        without(seen.all(Operation::Prepare)).difference(&committed).cloned().collect();
+    let compensated = seen.all(Operation::Compensate);
     match outcome {
         OutcomeKind::Committed => {
-            assert!(seen.compensated.is_empty() && seen.refused.is_empty(), "{seen:?}");
+            assert!(compensated.is_empty() && aborted.is_empty() && seen.refused.is_empty(), "{seen:?}");
+            assert!(maybe_held.is_empty(), "all that is held is committed: {seen:?}");
             assert_ne!(seen.decision, Some(Decision::Rollback));
         }
-        OutcomeKind::Compensated => {
-            assert_eq!(maybe_done, seen.compensated.iter().collect(), "all that may be done is undone");
-            assert_ne!(seen.decision, Some(Decision::Commit));
-        }
-        OutcomeKind::Aborted => {
-            assert!(maybe_done.is_empty() && seen.compensated.is_empty(), "{seen:?}");
+        OutcomeKind::Compensated | OutcomeKind::Aborted => {
+            assert_eq!(maybe_done, compensated, "all that may be done is undone");
+            assert_eq!(maybe_held, aborted, "all that may be held is let go");
+            assert_eq!(outcome == OutcomeKind::Aborted, compensated.is_empty());
             assert_ne!(seen.decision, Some(Decision::Commit));
         }
         OutcomeKind::Refused | OutcomeKind::Stuck => unreachable!("no end"),
@@ -174,7 +231,12 @@ fn has_timer_or_is_stuck(shard: &Shard, transaction: &Transaction) -> bool {
 
 fn names(shard: &Shard, transaction: &Transaction) -> Vec<String> {
     let found = shard.definitions().iter().find(|(id, _, _)| **id == transaction.definition);
-    found.unwrap().1.steps.iter().map(|step| step.name.to_string()).collect()
+    let plan = found.unwrap().1;
+    let name = |index| {
+        let (step, branch) = plan.branch(index);
+        format!("{}/{}", step.name, branch.name)
+    };
+    plan.branch_indexes().map(name).collect()
 }
 
 fn subject(value: &[u8]) -> Option<String> {
@@ -208,7 +270,11 @@ fn check(definition: &str, happenings: &[Happening]) {
     // The journal says it too: each entry takes rows of the table, one decision and one end per transaction.
     let draft = life.shard.draft(0).unwrap();
     let checkpoint = life.shard.complete(draft, &[]);
+    let (_, plan, _) = life.shard.definitions().iter().next().unwrap();
+    let committing = plan.steps.iter().filter(|step| step.protocol.is_some());
+    let committing = committing.map(|step| step.name.to_string()).collect();
     let mut rows = RowsTaken::default();
+    rows.committing = committing;
     let mut decided = BTreeSet::new();
     let mut ended = BTreeSet::new();
     for entry in rows.read(&checkpoint.journal) {
@@ -228,7 +294,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
 
     #[test]
-    fn whatever_happens_the_saga_keeps_its_promises(
+    fn whatever_happens_the_promises_are_kept(
         definition in definition_json(),
         happenings in proptest::collection::vec(happening(), 5..120),
     ) {

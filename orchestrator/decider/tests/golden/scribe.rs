@@ -183,11 +183,11 @@ impl Scribe {
             self.shard.open_transactions().find(|t| t.birth.offset == entry.birth_offset).unwrap();
         let branch = match entry.owner {
             TimerOwner::Deadline => None,
-            TimerOwner::Step(index) => {
+            TimerOwner::Branch(index) => {
                 let mut all = self.shard.definitions().iter();
                 let (_, plan, _) = all.find(|(id, _, _)| **id == transaction.definition).unwrap();
-                let step = plan.step(index);
-                Some((step.name.to_string().into(), step.branches[0].name.to_string().into()))
+                let (step, branch) = plan.branch(index);
+                Some((step.name.to_string().into(), branch.name.to_string().into()))
             }
         };
         let timer =

@@ -1,4 +1,5 @@
-//! Definitions in one line: `a; b after= attempts=2; c pivot; d retriable input={"x":"${steps.a.x}"}`.
+//! Definitions in one line: `a; b after= attempts=2; c pivot; d retriable input={"x":"${steps.a.x}"}`, and with groups
+//! `pay two-phase branches=x+y commit=at-end; hold reserved`, where `input` is the last branch's.
 
 use std::fmt::Write as _;
 
@@ -24,18 +25,38 @@ pub fn definition(line: &str) -> String {
 fn step(part: &str) -> String {
     let mut words = part.split_whitespace();
     let name = words.next().unwrap();
-    let mut fields = format!(r#""name":"{name}","participant":"{name}""#);
+    let mut fields = format!(r#""name":"{name}""#);
+    if !part.contains("branches=") {
+        write!(fields, r#","participant":"{name}""#).unwrap();
+    }
     let mut retry = Vec::new();
+    let own_input = part.split_whitespace().find_map(|word| word.strip_prefix("input="));
+    let input = own_input.map(|json| format!(r#","input":{json}"#)).unwrap_or_default();
+    let undone = if part.contains(" undone") { r#","compensate":true"# } else { "" };
     for word in words {
         match word.split_once('=') {
+            None if word == "undone" => {}
+            None if word.ends_with("-phase") => write!(fields, r#","protocol":"{word}""#).unwrap(),
+            Some(("branches", names)) => {
+                let last = names.split('+').next_back().unwrap();
+                let branch = |name: &str| {
+                    let input = if name == last { input.as_str() } else { "" };
+                    format!(r#"{{"participant":"{name}"{input}{undone}}}"#)
+                };
+                let all: Vec<String> = names.split('+').map(branch).collect();
+                write!(fields, r#","branches":[{}]"#, all.join(",")).unwrap();
+            }
             None => write!(fields, r#","kind":"{word}""#).unwrap(),
             Some(("after", names)) => {
                 let names: Vec<String> =
                     names.split('+').filter(|n| !n.is_empty()).map(|n| format!("\"{n}\"")).collect();
                 write!(fields, r#","after":[{}]"#, names.join(",")).unwrap();
             }
+            Some(("input", _)) if part.contains("branches=") => {}
             Some(("input", json)) => write!(fields, r#","input":{json}"#).unwrap(),
-            Some((name @ ("key" | "timeout"), value)) => write!(fields, r#","{name}":"{value}""#).unwrap(),
+            Some((name @ ("key" | "timeout" | "commit" | "when"), value)) => {
+                write!(fields, r#","{name}":"{value}""#).unwrap()
+            }
             Some((name @ ("attempts" | "factor"), value)) => retry.push(format!(r#""{name}":{value}"#)),
             Some((name @ ("backoff" | "max"), value)) => retry.push(format!(r#""{name}":"{value}""#)),
             Some((name, _)) => panic!("no field {name}"),

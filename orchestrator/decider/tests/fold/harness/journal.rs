@@ -11,7 +11,9 @@ pub type Entry = JournalEntry;
 /// Reads the journal of checkpoint after checkpoint, in the order of the log, and names the rows each entry took.
 #[derive(Debug, Clone, Default)]
 pub struct RowsTaken {
-    phases: BTreeMap<(String, String), String>,
+    phases: BTreeMap<(String, String, Option<String>), String>,
+    /// Steps under a protocol, by name: their rows are others.
+    pub committing: BTreeSet<String>,
     chain: Option<sagamore_schemas::log::Digest256>,
     /// All rows so far.
     pub rows: BTreeSet<String>,
@@ -43,10 +45,13 @@ impl RowsTaken {
         let Some(birth) = entry.birth else { return Vec::new() };
         let mut rows = Vec::new();
         for change in &entry.changes {
-            let key = (birth.to_string(), change.step.to_string());
+            let branch = change.branch.as_ref().map(ToString::to_string);
+            let own = entry.step.as_deref() == Some(change.step.as_str()) && entry.branch == branch;
+            let key = (birth.to_string(), change.step.to_string(), branch);
             let before = self.phases.insert(key, change.phase.clone()).unwrap_or_else(|| "waiting".into());
-            let own = entry.step.as_deref() == Some(change.step.as_str());
-            rows.push(step_row(entry, own, &before, &change.phase));
+            let commits = self.committing.contains(change.step.as_str());
+            let row = commits.then(|| committing_row(entry, own, &before, &change.phase)).flatten();
+            rows.push(row.unwrap_or_else(|| saga_row(entry, own, &before, &change.phase)));
         }
         rows.extend(entry.decision.map(|decision| match (decision, entry.input.as_str()) {
             (Decision::Commit, _) => "T1",
@@ -65,7 +70,51 @@ impl RowsTaken {
     }
 }
 
-fn step_row(entry: &Entry, own: bool, before: &str, after: &str) -> &'static str {
+/// The row of a step under a protocol; `None` where the rows of the saga go on.
+fn committing_row(entry: &Entry, own: bool, before: &str, after: &str) -> Option<&'static str> {
+    let word = |phase: &str| phase.split(' ').next().unwrap_or_default().to_owned();
+    let is = |operation: &str| before.contains(operation) || after.contains(operation);
+    let pausing = before.starts_with("pausing");
+    let expired = entry.reason.as_deref() == Some("expired");
+    let answer = entry.answer.filter(|_| own);
+    if is("compensate") {
+        return before.starts_with("done").then_some("P21");
+    }
+    Some(match (word(before).as_str(), word(after).as_str()) {
+        ("waiting", "asked") if after == "asked prepare 1" => "P1",
+        ("waiting", "refused") if answer.is_none() => "P2",
+        ("waiting", "skipped") => "P3",
+        ("asked" | "pausing", "prepared") if answer == Some(Answer::Ok) => "P4",
+        ("asked" | "pausing", "unknown") => match answer {
+            Some(Answer::Ok) => "P5",
+            Some(Answer::Refused) if expired => "P7",
+            Some(Answer::Error) => "P9",
+            None if own => "P9",
+            None => "P10",
+            Some(Answer::Refused | Answer::Pending) => panic!("no row: {before} -> {after} by {entry:?}"),
+        },
+        ("asked" | "pausing", "refused") if answer == Some(Answer::Refused) && !expired => "P6",
+        ("asked", "pausing") if is("prepare") => "P8",
+        ("asked", "pausing") if is("precommit") => "H4",
+        ("asked", "pausing") => "P16",
+        ("prepared", "asked") if after == "asked precommit 1" => "H1",
+        ("prepared", "asked") if after == "asked commit 1" => "P11",
+        ("prepared" | "unknown", "asked") if after == "asked abort 1" => "P12",
+        ("precommitted", "asked") if after == "asked commit 1" => "H5",
+        ("asked" | "pausing" | "stuck", "done") if answer == Some(Answer::Ok) => "P13",
+        ("asked" | "pausing" | "stuck", "aborted") if answer == Some(Answer::Ok) => "P14",
+        ("asked" | "pausing" | "stuck", "precommitted") if answer == Some(Answer::Ok) => "H2",
+        ("asked" | "pausing", "stuck") if answer == Some(Answer::Refused) && is("precommit") => "H3",
+        ("asked" | "pausing", "stuck") if answer == Some(Answer::Refused) => "P15",
+        ("asked", "asked") if before == after && answer == Some(Answer::Pending) => "P17",
+        ("pausing", "asked") if pausing && answer == Some(Answer::Ok) => "P19",
+        ("pausing", "asked") => "P18",
+        ("stuck", "asked") if entry.input == "retry" => "P20",
+        _ => panic!("no row: {before} -> {after} by {entry:?}"),
+    })
+}
+
+fn saga_row(entry: &Entry, own: bool, before: &str, after: &str) -> &'static str {
     let word = |phase: &str| phase.split(' ').next().unwrap_or_default().to_owned();
     let attempt = |phase: &str| -> u32 { phase.rsplit(' ').next().unwrap().parse().unwrap() };
     let undoing = before.contains("compensate") || after.contains("compensate");

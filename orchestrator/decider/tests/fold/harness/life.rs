@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use sagamore_decider::output::{Destination, Notice, Output, Record};
 use sagamore_decider::shard::Shard;
-use sagamore_decider::transaction::{StepPhase, Transaction};
+use sagamore_decider::transaction::{BranchPhase, Transaction};
 use sagamore_schemas::ids::{Span, Time, TransactionId};
 use sagamore_schemas::wire::{
     Answer, Authority, DefinitionApplied, Payload, REASON_EXPIRED, Reply, ShardVerb, ShardWish, Start, Timer,
@@ -88,47 +88,56 @@ pub fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// A definition: a random graph of compensatable steps, perhaps a pivot after all of them, retriable steps after that.
-/// In three bits of `edges` per step: which of the three before it in the file it waits for.
+/// A definition: a random graph of steps of every shape, perhaps a pivot or a group in its place after all of them,
+/// retriable steps after that. In three bits of `edges` per step: which of the three before it in the file it waits for.
 pub fn definition_json() -> impl Strategy<Value = String> {
-    (proptest::collection::vec(0u8..8, 1..5), any::<bool>(), proptest::collection::vec(0u8..8, 0..3)).prop_map(
-        |(forward, pivot, retriable)| {
-            let mut steps: Vec<String> = Vec::new();
-            let name = |position: usize| format!("s{position}");
-            let limits = r#""timeout":"2s","retry":{"backoff":"500ms","attempts":2}"#;
-            let unbounded = r#""timeout":"2s","retry":{"backoff":"500ms"}"#;
-            let list = |edges: u8, position: usize, least: usize| {
-                let before = (1..=3).filter(|back| edges & (1 << (back - 1)) != 0 && position >= least + back);
-                let names: Vec<String> =
-                    before.map(|back| format!("\"{}\"", name(position - back))).collect();
-                names.join(",")
+    let forward = proptest::collection::vec((0u8..8, 0u8..7), 1..5);
+    (forward, 0u8..5, proptest::collection::vec(0u8..8, 0..3)).prop_map(|(forward, pivot, retriable)| {
+        const LIMITS: &str = r#""timeout":"2s","retry":{"backoff":"500ms","attempts":2}"#;
+        const UNBOUNDED: &str = r#""timeout":"2s","retry":{"backoff":"500ms"}"#;
+        let mut steps: Vec<String> = Vec::new();
+        let list = |edges: u8, position: usize, least: usize| {
+            let before = (1..=3).filter(|back| edges & (1 << (back - 1)) != 0 && position >= least + back);
+            let names: Vec<String> = before.map(|back| format!("\"s{}\"", position - back)).collect();
+            names.join(",")
+        };
+        let group = |protocol: &str, more: &str| {
+            format!(
+                r#""protocol":"{protocol}","branches":[{{"participant":"p0"{more}}},{{"participant":"p1"{more}}}]"#
+            )
+        };
+        for (edges, shape) in &forward {
+            let position = steps.len();
+            let after = list(*edges, position, 0);
+            let shape = match shape {
+                0..3 => format!(r#""participant":"p{}""#, position % 2),
+                3 => r#""participant":"r","kind":"reserved""#.to_owned(),
+                4 => format!(r#"{},"commit":"at-end""#, group("two-phase", "")),
+                5 => group("two-phase", r#","compensate":true"#),
+                _ => group("three-phase", r#","compensate":true"#),
             };
-            for edges in &forward {
-                let position = steps.len();
-                let after = list(*edges, position, 0);
-                steps.push(format!(
-                    r#"{{"name":"s{position}","participant":"p{}","after":[{after}],{limits}}}"#,
-                    position % 2
-                ));
-            }
-            let first = steps.len();
-            let every: Vec<String> = (0..first).map(|position| format!("\"{}\"", name(position))).collect();
-            let every = every.join(",");
-            if pivot {
-                steps.push(format!(
-                    r#"{{"name":"s{first}","participant":"pivot","kind":"pivot","after":[{every}],{unbounded}}}"#
-                ));
-            }
-            for edges in &retriable {
-                let position = steps.len();
-                let after = list(*edges, position, first);
-                steps.push(format!(
-                    r#"{{"name":"s{position}","participant":"r","kind":"retriable","after":[{after}],{unbounded}}}"#
-                ));
-            }
-            format!(r#"{{"name":"d","version":1,"deadline":"8s","steps":[{}]}}"#, steps.join(","))
-        },
-    )
+            steps.push(format!(r#"{{"name":"s{position}","after":[{after}],{shape},{LIMITS}}}"#));
+        }
+        let first = steps.len();
+        let every: Vec<String> = (0..first).map(|position| format!("\"s{position}\"")).collect();
+        let pivot = match pivot {
+            0 => None,
+            1 | 2 => Some(format!(r#""participant":"pivot","kind":"pivot",{UNBOUNDED}"#)),
+            3 => Some(format!("{},{LIMITS}", group("two-phase", ""))),
+            _ => Some(format!("{},{LIMITS}", group("three-phase", ""))),
+        };
+        if let Some(shape) = pivot {
+            steps.push(format!(r#"{{"name":"s{first}","after":[{}],{shape}}}"#, every.join(",")));
+        }
+        for edges in &retriable {
+            let position = steps.len();
+            let after = list(*edges, position, first);
+            steps.push(format!(
+                r#"{{"name":"s{position}","participant":"r","kind":"retriable","after":[{after}],{UNBOUNDED}}}"#
+            ));
+        }
+        format!(r#"{{"name":"d","version":1,"deadline":"8s","steps":[{}]}}"#, steps.join(","))
+    })
 }
 
 /// The inbox, and the fold that made it.
@@ -233,10 +242,10 @@ impl Life {
         let transaction = self.shard.open_transactions().find(|t| t.birth.offset == entry.birth_offset)?;
         let branch = match entry.owner {
             sagamore_decider::timers::TimerOwner::Deadline => None,
-            sagamore_decider::timers::TimerOwner::Step(index) => {
+            sagamore_decider::timers::TimerOwner::Branch(index) => {
                 let (_, plan, _) = self.shard.definitions().iter().next()?;
-                let step = plan.step(index);
-                Some((step.name.to_string().into(), step.branches[0].name.to_string().into()))
+                let (step, branch) = plan.branch(index);
+                Some((step.name.to_string().into(), branch.name.to_string().into()))
             }
         };
         let timer =
@@ -248,8 +257,8 @@ impl Life {
         for _ in 0..200 {
             let Some(transaction) = self.shard.open_transactions().next().cloned() else { return };
             let value = match waiting_for(&transaction) {
-                Some(StepPhase::Stuck(_)) => verb(transaction.id.clone(), Wish::Retry),
-                Some(StepPhase::Asked(_)) => {
+                Some(BranchPhase::Stuck(_)) => verb(transaction.id.clone(), Wish::Retry),
+                Some(BranchPhase::Asked(_)) => {
                     let of_it = self.commands.iter().rev().find(|command| {
                         let address = read_command(Some(command)).unwrap().address;
                         address.birth == transaction.birth && is_asked(&self.shard, &transaction, &address)
@@ -266,17 +275,17 @@ impl Life {
     }
 }
 
-fn waiting_for(transaction: &Transaction) -> Option<StepPhase> {
-    let phases = transaction.steps.iter().map(|step| &step.phase);
-    let asked = phases.clone().find(|phase| matches!(phase, StepPhase::Asked(_)));
-    asked.or_else(|| phases.clone().find(|phase| matches!(phase, StepPhase::Stuck(_)))).cloned()
+fn waiting_for(transaction: &Transaction) -> Option<BranchPhase> {
+    let phases = transaction.branches.iter().map(|step| &step.phase);
+    let asked = phases.clone().find(|phase| matches!(phase, BranchPhase::Asked(_)));
+    asked.or_else(|| phases.clone().find(|phase| matches!(phase, BranchPhase::Stuck(_)))).cloned()
 }
 
 fn is_asked(shard: &Shard, transaction: &Transaction, address: &sagamore_schemas::wire::Address<'_>) -> bool {
     let (_, plan, _) = shard.definitions().iter().next().unwrap();
-    let (index, _) = plan.indexed().find(|(_, step)| step.name.as_str() == address.step).unwrap();
-    match transaction.step(index).phase {
-        StepPhase::Asked(call) => call.operation == address.operation && call.attempt == address.attempt,
+    let index = plan.branch_named(&address.step, &address.branch).unwrap();
+    match transaction.branch(index).phase {
+        BranchPhase::Asked(call) => call.operation == address.operation && call.attempt == address.attempt,
         _ => false,
     }
 }

@@ -3,10 +3,12 @@
 //! ```text
 //! start [ID] [JSON] [DEFINITION] [@TIME]   a client starts
 //! on ID                      from here on answers and verbs are about that one
-//! STEP ANSWER [WHY | JSON]   a participant answers the latest command of that step; STEP:OPERATION@ATTEMPT names another.
+//! STEP ANSWER [WHY | JSON]   a participant answers the latest command of that step, of a group STEP/BRANCH;
+//!                            STEP:OPERATION@ATTEMPT names another.
 //!                            ok, refused, error, pending; expired (refused for that reason); lost (undeliverable)
 //! +30s                       time passes, due timers ring one by one
 //! ring                       time passes up to the next timer
+//! inquire STEP/BRANCH        a branch in doubt asks; of another birth with @OFFSET at the end
 //! cancel WHY, retry WHY      verbs, about the latest id; @REVISION at the end of WHY is compare and set
 //! settings JSON, level N     verbs about the shard
 //! define LINE                another definition
@@ -19,8 +21,9 @@ use std::fmt::Write as _;
 use sagamore_decider::output::{Destination, Notice, Output};
 use sagamore_schemas::ids::{Span, Time, TransactionId};
 use sagamore_schemas::wire::{
-    Answer, Authority, Input, Occasion, OutcomeKind, Payload, PayloadRef, REASON_EXPIRED, Reply, ShardVerb,
-    ShardWish, Start, Undeliverable, Verb, Wish, read_command, read_input, read_outcome,
+    Address, Answer, Asked, Authority, Input, Inquiry, Occasion, OutcomeKind, Payload, PayloadRef,
+    REASON_EXPIRED, Reply, ShardVerb, ShardWish, Start, Undeliverable, Verb, Verdict, Wish, read_asked,
+    read_command, read_input, read_outcome,
 };
 
 use super::definition::definition;
@@ -66,11 +69,14 @@ impl Played {
         let told = self.world.told.values().filter_map(|output| match &output.destination {
             Destination::DeadLetters => None,
             Destination::Commands(_) => {
-                let command = read_command(output.value.as_deref()).unwrap();
+                let Ok(Asked::Command(command)) = read_asked(output.value.as_deref()) else { return None };
                 let address = command.address;
                 Some(format!(
                     "{} {} {} {}",
-                    address.subject, address.step, address.operation, address.attempt
+                    address.subject,
+                    called(&address),
+                    address.operation,
+                    address.attempt
                 ))
             }
             Destination::Outcomes => {
@@ -135,6 +141,7 @@ impl Player {
                 let effect = self.world.define(&definition(rest));
                 self.print(line, effect);
             }
+            "inquire" => self.inquire(line, rest),
             "raw" => {
                 let effect = self.world.apply(rest.as_bytes());
                 self.print(line, effect);
@@ -159,6 +166,24 @@ impl Player {
         let start =
             Start { subject: self.latest.clone(), time, definition, traceparent: None, data: data.as_ref() };
         let effect = self.world.apply(&start.to_json("/test"));
+        self.print(line, effect);
+    }
+
+    fn inquire(&mut self, line: &str, rest: &str) {
+        let (whom, birth) = match rest.split_once('@') {
+            Some((whom, offset)) => (whom, format!("{}-{offset}", identity().partition)),
+            None => (rest, self.world.birth_of(&self.latest)),
+        };
+        let (step, branch) = whom.split_once('/').unwrap_or((whom, whom));
+        let inquiry = Inquiry {
+            instance: identity().instance,
+            subject: self.latest.clone(),
+            birth: birth.parse().unwrap(),
+            step: step.into(),
+            branch: branch.into(),
+            participant: branch.parse().unwrap(),
+        };
+        let effect = self.world.apply(&inquiry.to_json());
         self.print(line, effect);
     }
 
@@ -241,7 +266,8 @@ impl Player {
         let Some((value, effect)) = self.world.ring(then) else { return false };
         let Input::Timer(timer) = read_input(Some(&value)).unwrap() else { panic!("a timer rings") };
         let line = match &timer.branch {
-            Some((step, _)) => format!("timer {step}"),
+            Some((step, branch)) if step == branch => format!("timer {step}"),
+            Some((step, branch)) => format!("timer {step}/{branch}"),
             None => "timer deadline".to_owned(),
         };
         self.print(&line, effect);
@@ -255,7 +281,10 @@ impl Player {
         let silent = effect.outputs.is_empty() && effect.entries.is_empty();
         match effect.notice {
             Some(Notice::VerbRefused { ref reason }) if reason.contains("pivot") => rows.push_str("T3"),
-            Some(Notice::None) if silent && !line.starts_with("define") => rows.push_str("S21"),
+            Some(Notice::None) if silent && !line.starts_with("define") => {
+                let step = line.split([' ', '/', ':', '@']).next().unwrap_or_default();
+                rows.push_str(if self.world.taken.committing.contains(step) { "P22" } else { "S21" });
+            }
             _ => {}
         }
         if !rows.is_empty() {
@@ -270,11 +299,21 @@ impl Player {
             writeln!(self.tree, "  {}", printed(output)).unwrap();
             if let Destination::Commands(participant) = &output.destination {
                 let value = output.value.as_deref().unwrap().to_vec();
-                let step = read_command(Some(&value)).unwrap().address.step.to_string();
-                assert_eq!(step, participant.as_str());
-                self.commands.entry(step).or_default().push(value);
+                let Asked::Command(command) = read_asked(Some(&value)).unwrap() else { continue };
+                assert_eq!(command.address.branch, participant.as_str());
+                let whom = called(&command.address);
+                self.commands.entry(whom).or_default().push(value);
             }
         }
+    }
+}
+
+/// The step, and the branch when it is not named alike.
+fn called(address: &Address<'_>) -> String {
+    if address.step == address.branch {
+        address.step.to_string()
+    } else {
+        format!("{}/{}", address.step, address.branch)
     }
 }
 
@@ -282,7 +321,12 @@ fn printed(output: &Output) -> String {
     let value = output.value.as_deref();
     match &output.destination {
         Destination::Commands(_) => {
-            let command = read_command(value).unwrap();
+            let command = match read_asked(value).unwrap() {
+                Asked::Command(command) => command,
+                Asked::Verdict(Verdict { inquiry, decision }) => {
+                    return format!("-> {}/{}: {}", inquiry.step, inquiry.branch, decision.as_str());
+                }
+            };
             let key = String::from_utf8_lossy(output.key.as_deref().unwrap()).into_owned();
             let key =
                 if key == command.address.subject.as_str() { String::new() } else { format!(" key {key}") };
@@ -291,7 +335,7 @@ fn printed(output: &Output) -> String {
                 Some(json) => format!(" {}", shortened(json)),
             };
             let address = command.address;
-            format!("-> {} {} {}{key}{data}", address.step, address.operation, address.attempt)
+            format!("-> {} {} {}{key}{data}", called(&address), address.operation, address.attempt)
         }
         Destination::Outcomes => {
             let outcome = read_outcome(value).unwrap();

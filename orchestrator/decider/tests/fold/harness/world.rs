@@ -9,7 +9,7 @@ use sagamore_decider::output::{Destination, Notice, Output, Record};
 use sagamore_decider::owner::{Duty, Owner, Pace};
 use sagamore_decider::restore::StateReader;
 use sagamore_decider::shard::Shard;
-use sagamore_schemas::ids::{Partition, Span, Time};
+use sagamore_schemas::ids::{Partition, Span, Time, TransactionId};
 use sagamore_schemas::log::CHECKPOINT_KEY;
 use sagamore_schemas::wire::{DefinitionApplied, Payload};
 
@@ -95,6 +95,12 @@ impl World {
 
     /// Applies a definition.
     pub fn define(&mut self, json: &str) -> Effect {
+        let document: serde_json::Value = serde_json::from_str(json).unwrap();
+        for step in document["steps"].as_array().unwrap() {
+            if step["protocol"].is_string() || step["kind"] == "reserved" {
+                self.taken.committing.insert(step["name"].as_str().unwrap().to_owned());
+            }
+        }
         let offset = self.shard().definitions().last_offset() + 1;
         let data = Payload::from_json(json.to_owned()).unwrap();
         self.apply(&DefinitionApplied { offset, data: data.as_ref() }.to_json())
@@ -169,6 +175,12 @@ impl World {
         assert_eq!(state_of(&restored.shard), state_of(self.owner.shard()), "takeover loses nothing");
         assert_eq!(restored.owed.len(), 0);
         self.owner = Owner::new(restored, self.next_offset, Pace::default(), self.now);
+    }
+
+    /// The birth of an open transaction, or of one that never was.
+    pub fn birth_of(&self, id: &TransactionId) -> String {
+        let open = self.shard().open_transactions().find(|transaction| transaction.id == *id);
+        open.map_or_else(|| "0-0".to_owned(), |transaction| transaction.birth.to_string())
     }
 
     /// When the next timer is due.

@@ -1,0 +1,177 @@
+//! Inputs and keys: every `${…}` exists on every path to the step that reads it.
+
+use std::collections::BTreeMap;
+
+use sagamore_schemas::definition::{Definition, ExactJson, Step};
+use sagamore_schemas::ids::Name;
+
+use super::Check;
+use super::graph::{Ancestors, Graph};
+use super::problem::ProblemCode;
+use super::shapes::name_of;
+use super::words::{nearest, unknown_step};
+use crate::definition::plan::{BranchIndex, PlanBranch};
+use crate::definition::template::{
+    PATH_SEGMENTS_MAX, PATHS_MAX, ResultPath, Template, TemplateError, TemplateFault,
+};
+
+impl Check {
+    /// The branches of each step; of no use when a problem was found.
+    pub(super) fn inputs(
+        &mut self,
+        definition: &Definition,
+        names: &BTreeMap<Name, usize>,
+        graph: &Graph,
+    ) -> Vec<Vec<PlanBranch>> {
+        let first_branches = first_branches(definition);
+        let mut all = Vec::with_capacity(definition.steps.len());
+        for (position, step) in definition.steps.iter().enumerate() {
+            let place = Place {
+                step,
+                position,
+                steps: &definition.steps,
+                first_branches: &first_branches,
+                names,
+                ancestors: graph.ancestors.as_ref(),
+            };
+            let at = format!("steps[{position}]");
+            let own = step.participant.iter().map(|participant| {
+                let name = participant.clone();
+                (at.clone(), name, participant, &step.input, &step.key)
+            });
+            let grouped = step.branches.iter().flatten().enumerate().map(|(number, branch)| {
+                let name = name_of(branch).clone();
+                (format!("{at}.branches[{number}]"), name, &branch.participant, &branch.input, &branch.key)
+            });
+            let branches = own.chain(grouped).map(|(at, name, participant, input, key)| {
+                let key = key.clone().map(ExactJson::Text);
+                PlanBranch {
+                    name,
+                    participant: participant.clone(),
+                    input: self.template(&place, &format!("{at}.input"), input.as_ref()),
+                    key: self.template(&place, &format!("{at}.key"), key.as_ref()),
+                }
+            });
+            all.push(branches.collect());
+        }
+        all
+    }
+
+    fn template(&mut self, place: &Place<'_>, field: &str, document: Option<&ExactJson>) -> Option<Template> {
+        match Template::compile(document?, &|step, next| place.resolve(step, next)) {
+            Ok(template) => Some(template),
+            Err(faults) => {
+                for TemplateFault { at, cause } in faults {
+                    let (code, message, help) = explained(cause);
+                    self.add(code, format!("{field}{at}"), message, help);
+                }
+                None
+            }
+        }
+    }
+}
+
+/// By position of the step: how many branches stand before its first.
+pub(super) fn first_branches(definition: &Definition) -> Vec<usize> {
+    let mut next = 0;
+    let first = |step: &Step| {
+        let first = next;
+        next += step.branches.as_ref().map_or(1, Vec::len);
+        first
+    };
+    definition.steps.iter().map(first).collect()
+}
+
+/// Where a template stands, which says what results it can name.
+struct Place<'a> {
+    step: &'a Step,
+    position: usize,
+    steps: &'a [Step],
+    first_branches: &'a [usize],
+    names: &'a BTreeMap<Name, usize>,
+    ancestors: Option<&'a Ancestors>,
+}
+
+type Explanation = (ProblemCode, String, String);
+
+impl Place<'_> {
+    fn resolve(&self, name: &str, next: Option<&str>) -> Result<ResultPath, Explanation> {
+        let found = name.parse().ok().and_then(|name: Name| Some((*self.names.get(&name)?, name)));
+        let Some((position, name)) = found else {
+            let (message, help) = unknown_step(name, self.names);
+            return Err((ProblemCode::UnknownStep, message, help));
+        };
+        let is_ancestor = self.ancestors.is_none_or(|ancestors| ancestors.has(self.position, position));
+        if is_ancestor {
+            return self.branch_of(position, name, next);
+        }
+        let step = &self.step.name;
+        let message = if position == self.position {
+            format!("`{step}` reads its own result")
+        } else {
+            format!(
+                "the result of `{name}` need not exist when `{step}` runs: it does not wait for it on any path"
+            )
+        };
+        let help = format!("name a step that `{step}` waits for, or add `{name}` to its `after`");
+        Err((ProblemCode::NotAnAncestor, message, help))
+    }
+
+    fn branch_of(&self, position: usize, step: Name, next: Option<&str>) -> Result<ResultPath, Explanation> {
+        let first = self.first_branches[position];
+        let Some(branches) = &self.steps[position].branches else {
+            return Ok(ResultPath { index: BranchIndex::from_position(first), step, branch: None });
+        };
+        let names: Vec<&Name> = branches.iter().map(name_of).collect();
+        let found = next.and_then(|next| names.iter().position(|name| name.as_str() == next));
+        if let Some(number) = found {
+            let branch = Some(names[number].clone());
+            return Ok(ResultPath { index: BranchIndex::from_position(first + number), step, branch });
+        }
+        let known = || names.iter().map(|name| name.as_str());
+        let list = known().collect::<Vec<_>>().join(", ");
+        let (message, near) = match next {
+            Some(next) => (format!("step `{step}` has no branch `{next}`"), nearest(next, known())),
+            None => (format!("`{step}` has a result for each branch, not one"), None),
+        };
+        let help = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("write ${{steps.{step}.<branch>.…}}; the branches are {list}"),
+        };
+        Err((ProblemCode::UnknownBranch, message, help))
+    }
+}
+
+fn explained(cause: TemplateError<Explanation>) -> Explanation {
+    let (message, help) = match cause {
+        TemplateError::Step(explanation) => return explanation,
+        TemplateError::Unclosed => (
+            "`${` without `}`".to_owned(),
+            "close the path with `}`, or write `$${` for the text `${`".to_owned(),
+        ),
+        TemplateError::Malformed(path) => (
+            format!("`${{{path}}}` is not a path"),
+            format!(
+                "write names between single dots, as in ${{input.total}}, at most {PATH_SEGMENTS_MAX} of them"
+            ),
+        ),
+        TemplateError::UnknownRoot(path) => {
+            let roots = ["input", "steps", "transaction.id"];
+            let root = path.split('.').next().unwrap_or_default();
+            let help = match nearest(root, ["input", "steps", "transaction"].into_iter()) {
+                Some("transaction") => {
+                    "the one thing to know of the transaction is ${transaction.id}".to_owned()
+                }
+                Some("steps") => "write ${steps.<name of a step>.…}".to_owned(),
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("a path begins with {}", roots.join(", ")),
+            };
+            (format!("`${{{path}}}` does not exist"), help)
+        }
+        TemplateError::TooManyPaths => (
+            format!("more than {PATHS_MAX} paths in one template"),
+            "take an object as a whole, such as ${input}, instead of each of its fields".to_owned(),
+        ),
+    };
+    (ProblemCode::BadTemplate, message, help)
+}
