@@ -1,6 +1,6 @@
 //! When and how things go wrong, beside what goes wrong on the way.
 
-use sagamore_schemas::log::{BARRIER_KEY, CHECKPOINT_KEY, CheckpointRecord};
+use sagamore_schemas::log::{BARRIER_KEY, CHECKPOINT_KEY};
 use sagamore_schemas::wire::ShardWish;
 
 use crate::faults::Fault;
@@ -11,7 +11,7 @@ use crate::world::{Event, World};
 /// After so long without a sign of life the group gives a server's shards to others.
 const SESSION_MS: i64 = 6_000;
 /// The cleaner leaves alone what is younger: `min.compaction.lag.ms` of the state topic.
-const COMPACTION_LAG_MS: i64 = 600_000;
+pub(crate) const COMPACTION_LAG_MS: i64 = 600_000;
 
 /// Something that goes wrong, or right again.
 #[derive(Debug, Clone, Copy)]
@@ -287,10 +287,7 @@ impl World {
         self.outage(30_000);
         // What is under way in Kafka transactions must not commit any more.
         self.kafka.fence(partition);
-        let (entries, _) = self.kafka.read_committed(Place::State(partition), 0, i64::MAX);
-        let last = entries.iter().rev().find(|entry| entry.record.key.as_deref() == Some(CHECKPOINT_KEY));
-        let head: Option<CheckpointRecord> =
-            last.and_then(|entry| serde_json::from_slice(entry.record.value.as_deref()?).ok());
+        let head = self.last_checkpoint(partition).map(|(_, head)| head);
         let Some(next) = head.map(|head| head.next_offset).filter(|next| *next > 0) else { return };
         let from = self.faults.rng(Fault::InboxCut).i64(0..next);
         self.kafka.at(Place::Inbox(partition)).cut(from);
@@ -323,12 +320,15 @@ impl World {
             let keep =
                 !self.faults.has(Fault::TombstonesGone) || self.faults.rng(Fault::TombstonesGone).bool();
             let gone = self.kafka.compact(place, below, keep);
-            if gone > 0 {
+            self.look_for_a_hole(partition, &gone);
+            if !gone.is_empty() {
                 self.faults.note(Fault::Compaction);
                 if !keep {
                     self.faults.note(Fault::TombstonesGone);
                 }
-                self.tell(|| format!("the cleaner takes {gone} records of the state of shard {partition}"));
+                self.tell(|| {
+                    format!("the cleaner takes {} records of the state of shard {partition}", gone.len())
+                });
             }
         }
     }
