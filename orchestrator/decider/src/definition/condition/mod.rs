@@ -49,7 +49,7 @@ pub const DEPTH_MAX: usize = 16;
 /// Deepest data that `==` and `in` look into: bounds their stack.
 pub const COMPARED_DEPTH_MAX: usize = 32;
 /// Most work of one evaluation: reading or making a byte costs 1, evaluating a node [`NODE_WORK`]. Enough to read the
-/// largest start eight times, or to ask ten questions about each of 50,000 lines; some 20 ms of the shard.
+/// largest start eight times, or to ask ten questions about each of 50,000 lines; some 35 ms of the shard.
 pub const WORK_MAX: usize = 8 * 1024 * 1024;
 /// Work of one node, in bytes read.
 pub const NODE_WORK: usize = 16;
