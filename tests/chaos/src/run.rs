@@ -17,7 +17,7 @@ use crate::client::{Client, notes_of};
 use crate::evidence::{Evidence, text};
 use crate::faults::{self, Scene, Tally};
 use crate::notes::Notes;
-use crate::schedule::{self, Kind, Weights};
+use crate::schedule::{self, Density, Kind, Weights};
 use crate::tail::{Isolation, Tail};
 use crate::world::{PREFIX, World};
 
@@ -51,6 +51,9 @@ pub struct Options {
     /// Only these faults, with commas between; each of them must happen.
     #[arg(long, value_delimiter = ',')]
     faults: Vec<Kind>,
+    /// One fault follows the other sooner, so that a short run has many.
+    #[arg(long)]
+    dense: bool,
     /// How long everything may take to settle afterwards, in seconds.
     #[arg(long, default_value_t = 240)]
     settle: u64,
@@ -96,7 +99,8 @@ pub fn run(options: &Options) -> Result<bool, String> {
         instance,
     });
     let weights = if options.faults.is_empty() { Weights::AsUsual } else { Weights::Alike };
-    let plan = schedule::plan(seed, length, &kinds, weights);
+    let density = if options.dense { Density::Dense } else { Density::AsUsual };
+    let plan = schedule::plan(seed, length, &kinds, weights, density);
     println!("{} faults of {} kinds are planned", plan.len(), kinds.len());
     let client = Client::begin(&scene.world, &scene.notes, seed, options.rate);
     let over = Arc::new(AtomicBool::new(false));
@@ -146,7 +150,8 @@ pub fn run(options: &Options) -> Result<bool, String> {
         println!("everything is kept in {}", folder.display());
         let kinds: Vec<&str> = options.faults.iter().map(|kind| kind.as_str()).collect();
         let only = if kinds.is_empty() { String::new() } else { format!(" --faults {}", kinds.join(",")) };
-        println!("again: cargo chaos --seconds {length} --seed {seed} --rate {}{only}", options.rate);
+        let dense = if options.dense { " --dense" } else { "" };
+        println!("again: cargo chaos --seconds {length} --seed {seed} --rate {}{dense}{only}", options.rate);
     }
     Ok(is_green)
 }

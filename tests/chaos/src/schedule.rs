@@ -10,6 +10,8 @@ use fastrand::Rng;
 
 /// Between the begins of two faults, in ms.
 const GAP_MS: std::ops::Range<u64> = 1_500..5_500;
+/// The same when everything is to happen in half a minute.
+const GAP_DENSE_MS: std::ops::Range<u64> = 500..2_500;
 /// Nothing begins for so long after a round.
 const CALM_MS: u64 = 8_000;
 /// Before the first fault: something is under way by then.
@@ -116,8 +118,21 @@ pub enum Weights {
     Alike,
 }
 
+/// How soon one fault follows another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Density {
+    /// Most of the time one or two go on.
+    AsUsual,
+    /// Several.
+    Dense,
+}
+
 /// All faults of a run of that length, in the order of their begins; each is over by its end.
-pub fn plan(seed: u64, length: Duration, kinds: &[Kind], weights: Weights) -> Vec<Fault> {
+pub fn plan(seed: u64, length: Duration, kinds: &[Kind], weights: Weights, density: Density) -> Vec<Fault> {
+    let gap_ms = match density {
+        Density::AsUsual => GAP_MS,
+        Density::Dense => GAP_DENSE_MS,
+    };
     let mut random = Rng::with_seed(seed);
     let length_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     let mut faults = Vec::new();
@@ -137,7 +152,7 @@ pub fn plan(seed: u64, length: Duration, kinds: &[Kind], weights: Weights) -> Ve
                 let (at, lasts) = (Duration::from_millis(at_ms), Duration::from_millis(lasts_ms));
                 faults.push(Fault { at, kind, lasts, die });
             }
-            at_ms += random.u64(GAP_MS);
+            at_ms += random.u64(gap_ms.clone());
         }
         at_ms += CALM_MS;
     }
@@ -150,22 +165,20 @@ mod tests {
 
     const FIVE_MINUTES: Duration = Duration::from_mins(5);
 
+    fn usual(seed: u64) -> Vec<Fault> {
+        plan(seed, FIVE_MINUTES, Kind::ALL, Weights::AsUsual, Density::AsUsual)
+    }
+
     #[test]
     fn the_same_seed_is_the_same_schedule() {
-        assert_eq!(
-            plan(7, FIVE_MINUTES, Kind::ALL, Weights::AsUsual),
-            plan(7, FIVE_MINUTES, Kind::ALL, Weights::AsUsual)
-        );
-        assert_ne!(
-            plan(7, FIVE_MINUTES, Kind::ALL, Weights::AsUsual),
-            plan(8, FIVE_MINUTES, Kind::ALL, Weights::AsUsual)
-        );
+        assert_eq!(usual(7), usual(7));
+        assert_ne!(usual(7), usual(8));
     }
 
     #[test]
     fn five_minutes_have_every_kind() {
         for seed in 0..200 {
-            let faults = plan(seed, FIVE_MINUTES, Kind::ALL, Weights::AsUsual);
+            let faults = usual(seed);
             for kind in Kind::ALL {
                 assert!(faults.iter().any(|fault| fault.kind == *kind), "{kind} is missing, seed {seed}");
             }

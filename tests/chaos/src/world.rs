@@ -9,7 +9,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sagamore_end_to_end::process::{Folder, Process};
 use sagamore_end_to_end::{PARTITIONS, http, wait};
@@ -63,6 +64,8 @@ pub struct World {
 impl World {
     /// Brokers, topics, servers, definitions, participants, in this order.
     pub fn start(path: &Path, seed: u64) -> Result<Self, String> {
+        let begun = Instant::now();
+        let took = |what: &str| println!("{:>5.1} s  {what}", begun.elapsed().as_secs_f32());
         let say = |what: &str, error: std::io::Error| format!("{what}: {error}");
         fs::create_dir_all(path.join("bin")).map_err(|error| say("make the folder", error))?;
         let this = std::env::current_exe().map_err(|error| say("find this program", error))?;
@@ -71,6 +74,7 @@ impl World {
         fs::copy(this, &sagamore).map_err(|error| say("copy this program", error))?;
         fs::hard_link(&sagamore, &participant).map_err(|error| say("link the copy", error))?;
         let (kafka, proxy) = Proxy::with_kafka(ClusterSize::Three).map_err(|error| error.to_string())?;
+        took("brokers");
         let bootstrap = kafka.bootstrap().to_owned();
         let folder = Folder::at(path.to_owned());
         let mut skipped = Vec::new();
@@ -115,20 +119,32 @@ impl World {
         let partitions = PARTITIONS.to_string();
         let apply = ["topics", "apply", "--partitions", &partitions, "--replication", "3"];
         let mut tries = 0;
-        while let Err(why) = world.sagamore(&apply) {
+        while let Err(why) = world.sagamore("topics", &apply) {
             tries += 1;
             println!("{why}");
             if tries >= APPLY_TRIES_MAX {
                 return Err(why);
             }
         }
+        took("topics");
         world.servers.iter().for_each(|server| lock(server).start());
         wait::until(RUNNING_WITHIN, "every shard runs", || world.running() == PARTITIONS);
-        for (name, text, _) in DEFINITIONS {
-            let file = path.join(format!("{name}.yaml"));
-            fs::write(&file, text).map_err(|error| say("write a definition", error))?;
-            world.sagamore(&["define", "apply", &file.display().to_string(), "--wait", "40s"])?;
-        }
+        took("shards");
+        thread::scope(|scope| {
+            let apply = |name: &str, text: &str| {
+                let file = path.join(format!("{name}.yaml"));
+                fs::write(&file, text).map_err(|error| say("write a definition", error))?;
+                world.sagamore(
+                    &format!("define-{name}"),
+                    &["define", "apply", &file.display().to_string(), "--wait", "40s"],
+                )
+            };
+            let applied: Vec<_> =
+                DEFINITIONS.iter().map(|(name, text, _)| scope.spawn(move || apply(name, text))).collect();
+            let mut applied = applied.into_iter();
+            applied.try_for_each(|one| one.join().expect("applying a definition does not panic"))
+        })?;
+        took("definitions");
         world.participants.iter().for_each(|participant| lock(participant).start());
         Ok(world)
     }
@@ -240,11 +256,12 @@ impl World {
         }
     }
 
-    fn sagamore(&self, arguments: &[&str]) -> Result<(), String> {
+    /// Runs `sagamore` to its end; its log has this name.
+    fn sagamore(&self, name: &str, arguments: &[&str]) -> Result<(), String> {
         let place = ["--kafka", &self.bootstrap, "--prefix", PREFIX];
         let arguments: Vec<_> = arguments.iter().chain(&place).map(std::ffi::OsString::from).collect();
         let program = self.path().join("bin").join(SAGAMORE);
-        let mut process = Process::spawn(&self.folder, "command", program.as_os_str(), &arguments);
+        let mut process = Process::spawn(&self.folder, name, program.as_os_str(), &arguments);
         match process.wait(COMMAND_MAX) {
             0 => Ok(()),
             code => Err(format!("{arguments:?} ended with {code}: {}", process.log())),

@@ -199,31 +199,29 @@ impl Kafka {
         (read, end.max(from))
     }
 
-    /// What the cleaner leaves below `below`: per key the newest committed entry; tombstones only when asked to keep
-    /// them. Returns how many went.
-    pub fn compact(&mut self, place: Place, below: i64, keep_tombstones: bool) -> usize {
+    /// What the cleaner leaves below `below`: per key the newest committed entry there; tombstones only when asked to
+    /// keep them. What stands above supersedes nothing yet. Returns what went, the newest first.
+    pub fn compact(&mut self, place: Place, below: i64, keep_tombstones: bool) -> Vec<Entry> {
         let Self { partitions, fates, .. } = self;
-        let Some(partition) = partitions.get_mut(&place) else { return 0 };
-        let open = partition
-            .entries
-            .iter()
-            .find(|entry| entry.transaction.is_some_and(|number| fate(fates, number) == Fate::Open));
+        let Some(partition) = partitions.get_mut(&place) else { return Vec::new() };
+        let fate_of = |entry: &Entry| entry.transaction.map_or(Fate::Committed, |number| fate(fates, number));
+        let open = partition.entries.iter().find(|entry| fate_of(entry) == Fate::Open);
         let below = below.min(open.map_or(i64::MAX, |entry| entry.offset));
-        let committed =
-            |entry: &Entry| entry.transaction.is_none_or(|number| fate(fates, number) == Fate::Committed);
-        let before = partition.entries.len();
         let mut seen = BTreeSet::new();
-        let mut kept: Vec<Entry> = Vec::with_capacity(before);
+        let mut kept: Vec<Entry> = Vec::with_capacity(partition.entries.len());
+        let mut gone = Vec::new();
         for entry in partition.entries.drain(..).rev() {
-            let is_newest = committed(&entry) && seen.insert(entry.record.key.clone());
-            let is_dead = entry.record.value.is_none() && !keep_tombstones;
-            if entry.offset >= below || is_newest && !is_dead {
+            if entry.offset >= below {
                 kept.push(entry);
+                continue;
             }
+            let is_newest = fate_of(&entry) == Fate::Committed && seen.insert(entry.record.key.clone());
+            let is_dead = entry.record.value.is_none() && !keep_tombstones;
+            if is_newest && !is_dead { kept.push(entry) } else { gone.push(entry) }
         }
         kept.reverse();
         partition.entries = kept;
-        before - partition.entries.len()
+        gone
     }
 }
 

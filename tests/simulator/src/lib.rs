@@ -24,6 +24,7 @@ pub mod world;
 
 mod client;
 mod handling;
+mod hole;
 #[expect(clippy::unwrap_used, reason = "the fold's test harness; a panic is a violation here")]
 #[path = "../../../orchestrator/decider/tests/fold/harness/journal.rs"]
 mod rows;

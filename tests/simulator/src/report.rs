@@ -30,7 +30,12 @@ pub fn defects() -> String {
 /// One run.
 pub fn one(told: &Told) -> String {
     let ended: Vec<String> = told.ended.iter().map(|(word, count)| format!("{count} {word}")).collect();
-    format!("{} inbox records; {}", told.records, ended.join(", "))
+    let all = accepted(told).chain([format!("{} inbox records; {}", told.records, ended.join(", "))]);
+    all.collect::<Vec<_>>().join("\n")
+}
+
+fn accepted(told: &Told) -> impl Iterator<Item = String> {
+    told.accepted.iter().map(|evidence| format!("accepted halt: {evidence}"))
 }
 
 /// What became of the hunt for a planted defect.
@@ -57,6 +62,9 @@ pub fn many(summary: &Summary, took: Duration) -> String {
     writeln!(text, "{kinds}").unwrap_or_default();
     let rows: Vec<&str> = summary.told.rows.iter().map(String::as_str).collect();
     writeln!(text, "rows taken: {}", rows.join(" ")).unwrap_or_default();
+    for line in accepted(&summary.told) {
+        writeln!(text, "{line}").unwrap_or_default();
+    }
     let ended: Vec<String> =
         summary.told.ended.iter().map(|(word, count)| format!("{count} {word}")).collect();
     let took = took.as_secs_f64();

@@ -322,6 +322,9 @@ impl World {
             if !running.owner.shard().is_understood() {
                 self.tell(|| format!("server {number} halts shard {partition}: it does not know that level"));
                 self.stand_still(number, partition, None);
+                if level_max >= self.level {
+                    self.witness.violated(&inv::HALTS_HAVE_CAUSES, "a level that this binary knows");
+                }
                 break;
             }
         }

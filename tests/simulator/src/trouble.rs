@@ -1,6 +1,6 @@
 //! When and how things go wrong, beside what goes wrong on the way.
 
-use sagamore_schemas::log::{BARRIER_KEY, CHECKPOINT_KEY, CheckpointRecord};
+use sagamore_schemas::log::{BARRIER_KEY, CHECKPOINT_KEY};
 use sagamore_schemas::wire::ShardWish;
 
 use crate::faults::Fault;
@@ -11,7 +11,10 @@ use crate::world::{Event, World};
 /// After so long without a sign of life the group gives a server's shards to others.
 const SESSION_MS: i64 = 6_000;
 /// The cleaner leaves alone what is younger: `min.compaction.lag.ms` of the state topic.
-const COMPACTION_LAG_MS: i64 = 600_000;
+pub(crate) const COMPACTION_LAG_MS: i64 = 600_000;
+
+/// The level that servers know only after the upgrade.
+const LEVEL_NEXT: u32 = 2;
 
 /// Something that goes wrong, or right again.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +37,10 @@ pub enum Trouble {
     ClockRight(i32),
     /// The cleaner comes by.
     Clean,
+    /// A server is replaced by one that knows the next level.
+    Replace(usize),
+    /// An operator raises the level.
+    Raise,
 }
 
 impl World {
@@ -117,6 +124,10 @@ impl World {
             }
             Trouble::ClockRight(partition) => self.kafka.at(Place::Inbox(partition)).skew = 0,
             Trouble::Clean => self.clean(),
+            // What an upgrade has not come to, calm completes.
+            Trouble::Replace(_) | Trouble::Raise if self.faults.calm => {}
+            Trouble::Replace(number) => self.replace(number),
+            Trouble::Raise => self.raise(),
         }
     }
 
@@ -230,30 +241,37 @@ impl World {
         self.after(ms, Event::Trouble(Trouble::OutageOver));
     }
 
+    /// A rolling upgrade: one server after the other, then the level; an operator in a hurry raises it after the first.
     fn upgrade(&mut self) {
         self.faults.note(Fault::Upgrade);
         let too_early = self.faults.rng(Fault::Upgrade).bool();
-        let count = if too_early { 1 } else { self.servers.len() };
-        for number in 0..count {
-            self.kill_server(number);
-            self.servers[number].level_max = 2;
-            self.start_server(number);
+        let mut at = 0;
+        for number in 0..self.servers.len() {
+            self.after(at, Event::Trouble(Trouble::Replace(number)));
+            if number == 0 && too_early {
+                self.after(at + 1_000, Event::Trouble(Trouble::Raise));
+            }
+            at += self.faults.rng(Fault::Upgrade).i64(1..15_000);
         }
-        self.level = 2;
-        for partition in 0..self.partitions {
-            self.shard_verb(partition, ShardWish::Level { level: 2 });
-        }
-        // Those who halted are replaced after a while.
-        for number in count..self.servers.len() {
-            self.servers[number].level_max = 2;
-            self.kill_later(number);
+        if !too_early {
+            self.after(at, Event::Trouble(Trouble::Raise));
         }
     }
 
-    fn kill_later(&mut self, number: usize) {
-        self.servers[number].level_max = 1;
-        let life = self.servers[number].life;
-        self.after(5_000, Event::Trouble(Trouble::Stopping(number, life, 0)));
+    /// The newer binary takes a server's place, for good.
+    fn replace(&mut self, number: usize) {
+        self.servers[number].level_max = LEVEL_NEXT;
+        if self.servers[number].up {
+            self.kill_server(number);
+            self.start_server(number);
+        }
+    }
+
+    fn raise(&mut self) {
+        self.level = LEVEL_NEXT;
+        for partition in 0..self.partitions {
+            self.shard_verb(partition, ShardWish::Level { level: LEVEL_NEXT });
+        }
     }
 
     /// Of the newest versions of the state one is gone.
@@ -287,10 +305,7 @@ impl World {
         self.outage(30_000);
         // What is under way in Kafka transactions must not commit any more.
         self.kafka.fence(partition);
-        let (entries, _) = self.kafka.read_committed(Place::State(partition), 0, i64::MAX);
-        let last = entries.iter().rev().find(|entry| entry.record.key.as_deref() == Some(CHECKPOINT_KEY));
-        let head: Option<CheckpointRecord> =
-            last.and_then(|entry| serde_json::from_slice(entry.record.value.as_deref()?).ok());
+        let head = self.last_checkpoint(partition).map(|(_, head)| head);
         let Some(next) = head.map(|head| head.next_offset).filter(|next| *next > 0) else { return };
         let from = self.faults.rng(Fault::InboxCut).i64(0..next);
         self.kafka.at(Place::Inbox(partition)).cut(from);
@@ -323,12 +338,15 @@ impl World {
             let keep =
                 !self.faults.has(Fault::TombstonesGone) || self.faults.rng(Fault::TombstonesGone).bool();
             let gone = self.kafka.compact(place, below, keep);
-            if gone > 0 {
+            self.look_for_a_hole(partition, &gone);
+            if !gone.is_empty() {
                 self.faults.note(Fault::Compaction);
                 if !keep {
                     self.faults.note(Fault::TombstonesGone);
                 }
-                self.tell(|| format!("the cleaner takes {gone} records of the state of shard {partition}"));
+                self.tell(|| {
+                    format!("the cleaner takes {} records of the state of shard {partition}", gone.len())
+                });
             }
         }
     }
@@ -342,7 +360,8 @@ impl World {
         }
         for number in 0..self.servers.len() {
             self.kill_server(number);
-            self.servers[number].level_max = self.level;
+            let server = &mut self.servers[number];
+            server.level_max = server.level_max.max(self.level);
             self.start_server(number);
         }
     }

@@ -4,6 +4,9 @@ use fastrand::Rng;
 
 /// Participants there are: `p0`, `p1`, ….
 pub const PARTICIPANTS: u8 = 4;
+/// Longest pause between two attempts. Participants stay away for hours, and the thousandth attempt in a row shows
+/// nothing that the tenth has not shown.
+const PAUSE_MAX: &str = "5m";
 
 /// One transaction, or several lives of one id.
 #[derive(Debug, Clone)]
@@ -147,7 +150,7 @@ fn step(rng: &mut Rng, name: &str, kind: &str, after: Option<&str>, input: &str)
     let attempts =
         if kind == "compensatable" { format!(r#""attempts":{},"#, rng.u8(1..=4)) } else { String::new() };
     format!(
-        r#"{{"name":"{name}","participant":"p{}","kind":"{kind}",{after}"input":{input},"timeout":"{}ms","retry":{{{attempts}"backoff":"{}ms","max":"5s"}}}}"#,
+        r#"{{"name":"{name}","participant":"p{}","kind":"{kind}",{after}"input":{input},"timeout":"{}ms","retry":{{{attempts}"backoff":"{}ms","max":"{PAUSE_MAX}"}}}}"#,
         rng.u8(0..PARTICIPANTS),
         rng.u32(500..5_000),
         rng.u32(50..1_000),

@@ -13,6 +13,7 @@ use crate::client::Wish;
 use crate::desk::Desk;
 use crate::faults::{Fault, Faults};
 use crate::handling::Handling;
+use crate::hole::Hole;
 use crate::kafka::{Kafka, Place, Record};
 use crate::server::{Server, ToServer};
 use crate::trouble::Trouble;
@@ -126,6 +127,10 @@ pub struct World {
     pub(crate) level: u32,
     /// Shards that an injected fault has brought to a lasting halt.
     pub(crate) doomed: BTreeMap<i32, Fault>,
+    /// Shards whose state the cleaner has made unreadable.
+    pub(crate) holes: BTreeMap<i32, Hole>,
+    /// Halts that no fault was meant to cause and that are accepted, with the evidence.
+    pub(crate) accepted: BTreeMap<i32, String>,
     /// Rows of transition tables that the journal tells of.
     pub(crate) rows: BTreeSet<String>,
     /// Every event, for people; empty unless wanted.
@@ -163,6 +168,8 @@ impl World {
             standstill: 0,
             level: 1,
             doomed: BTreeMap::new(),
+            holes: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             rows: BTreeSet::new(),
             story: None,
             plan,

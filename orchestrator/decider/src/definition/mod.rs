@@ -11,6 +11,7 @@
 //! Deliberately absent: versions and which of them a start means (the fold's), files and printing (the CLI's).
 
 pub mod check;
+pub mod condition;
 pub mod plan;
 #[cfg(feature = "source")]
 pub mod source;

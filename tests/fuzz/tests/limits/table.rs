@@ -61,6 +61,36 @@ const TABLE: &[(&str, &str, Case)] = &[
         Test("so_many_steps_wait_for_one_and_one_for_so_many"),
     ),
     (
+        "orchestrator/decider/src/definition/condition/mod.rs",
+        "TEXT_MAX_BYTES",
+        Test("a_condition_is_so_long_and_so_deep"),
+    ),
+    (
+        "orchestrator/decider/src/definition/condition/mod.rs",
+        "TOKENS_MAX",
+        Test("a_condition_is_so_long_and_so_deep"),
+    ),
+    (
+        "orchestrator/decider/src/definition/condition/mod.rs",
+        "NESTING_MAX",
+        Test("a_condition_is_so_long_and_so_deep"),
+    ),
+    (
+        "orchestrator/decider/src/definition/condition/mod.rs",
+        "DEPTH_MAX",
+        Test("a_condition_is_so_long_and_so_deep"),
+    ),
+    (
+        "orchestrator/decider/src/definition/condition/mod.rs",
+        "COMPARED_DEPTH_MAX",
+        Test("a_condition_does_so_much_work"),
+    ),
+    (
+        "orchestrator/decider/src/definition/condition/mod.rs",
+        "WORK_MAX",
+        Test("a_condition_does_so_much_work"),
+    ),
+    (
         "orchestrator/decider/src/definition/source.rs",
         "TEXT_DEPTH_MAX",
         Test("a_text_of_a_definition_has_so_many_bytes_and_levels"),

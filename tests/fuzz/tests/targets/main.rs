@@ -6,6 +6,7 @@
 //! | ids | ids, names, births, durations, times, references | what is read prints as what reads the same |
 //! | definition | YAML and JSON, then the check, then the plan | one canonical text; the same plan from it; every problem has its place |
 //! | template | `${…}` in any JSON, over any data | what is rendered is JSON, within its bound |
+//! | condition | CEL, over any data | an answer or an error, twice the same, in bounded work and stack |
 //! | settings | a settings document | within the ranges, or refused and nothing changed |
 //! | state | the records of a state partition | restored and stored again as the same, or refused; never a panic |
 //! | shard | a golden inbox with one record damaged | no panic; nobody else's transaction is touched; what cannot be read is set aside or refused |
@@ -15,6 +16,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the harness belongs to the tests")]
 
+mod condition;
 mod config;
 mod definition;
 mod http;

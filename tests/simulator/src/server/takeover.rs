@@ -151,7 +151,13 @@ impl World {
     pub(super) fn halt(&mut self, number: usize, partition: i32, error: &TakeoverError) {
         self.tell(|| format!("server {number} halts shard {partition}: {error}"));
         let doomed = self.doomed.get(&partition).copied();
+        let hole = self.hole(partition).map(str::to_owned);
         let has_cause = match error {
+            TakeoverError::State(RestoreError::Incomplete { .. }) if hole.is_some() => {
+                self.accepted.extend(hole.map(|evidence| (partition, evidence)));
+                self.doomed.entry(partition).or_insert(Fault::Compaction);
+                true
+            }
             TakeoverError::State(RestoreError::Incomplete { .. } | RestoreError::Damaged { .. }) => {
                 doomed == Some(Fault::StateLost)
             }
