@@ -8,7 +8,7 @@ use sagamore_schemas::ids::{Span, Time};
 use sagamore_schemas::log::{Decision, Digest128, JournalEntry, StepChange};
 use sagamore_schemas::wire::{Address, Command, Operation, Payload};
 
-use crate::definition::plan::{BranchIndex, Plan, PlanBranch, Retry};
+use crate::definition::plan::{BranchIndex, Plan, PlanBranch, PlanStep, Retry};
 use crate::definition::template::{RenderError, Scope};
 use crate::identity::Identity;
 use crate::output::{Destination, Output};
@@ -102,6 +102,13 @@ impl Turn<'_> {
     /// From here on there is no way back, or no need of one.
     pub fn disarm_deadline(&mut self, transaction: &Transaction) {
         self.timers.disarm(deadline_timer(transaction));
+    }
+
+    /// Whether a step is to be done: `false` means that it is skipped. An error is a refusal of the step.
+    pub fn is_wanted(&self, transaction: &Transaction, step: &PlanStep) -> Result<bool, String> {
+        let Some(condition) = &step.when else { return Ok(true) };
+        let answer = with_scope(transaction, |scope| condition.evaluate(scope));
+        answer.map_err(|error| format!("when: {error}"))
     }
 
     /// Sends a command and waits for its answer. Fails, and sends nothing, when its input cannot be mapped.
@@ -216,9 +223,12 @@ fn render<T>(
     transaction: &Transaction,
     with: impl FnOnce(&Scope<'_>) -> Result<T, RenderError>,
 ) -> Result<T, String> {
+    with_scope(transaction, with).map_err(|error| error.to_string())
+}
+
+fn with_scope<T>(transaction: &Transaction, with: impl FnOnce(&Scope<'_>) -> T) -> T {
     let result = |index: BranchIndex| json_of(&transaction.branch(index).result);
-    let scope = Scope { transaction: &transaction.id, input: json_of(&transaction.input), result: &result };
-    with(&scope).map_err(|error| error.to_string())
+    with(&Scope { transaction: &transaction.id, input: json_of(&transaction.input), result: &result })
 }
 
 /// The JSON of a payload, when it is JSON.

@@ -325,6 +325,34 @@ fn who_decides_alone_says_what_he_assumes() {
 }
 
 #[test]
+fn what_may_be_skipped_has_a_result_for_those_who_ask() {
+    check_groups(
+        &[
+            "name: a, participant: p",
+            "name: b, participant: p, when: 'steps.a.n > 2'",
+            "name: c, participant: p, when: 'steps.a.n > 2', input: '${steps.b}'",
+            "name: d, participant: p, when: 'has(steps.b.x)', input: '${steps.b.x}'",
+            "name: e, participant: p, input: '${steps.b.x}'",
+        ],
+        &["may-be-skipped 9:45 `b` may be skipped, and then there is no result for `e`"],
+    );
+    check_groups(
+        &[
+            "name: a, participant: p, when: 'steps.b.n > 2'",
+            "name: b, participant: p, when: 'input.n >'",
+            "name: c, participant: p, when: 'input.lines.map(l, l.n) == 3'",
+            "name: d, participant: p, when: 'input.n'",
+        ],
+        &[
+            "not-an-ancestor 5:36 the result of `b` need not exist when `a` runs: it does not wait for it on any path",
+            "bad-condition 6:36 @",
+            "bad-condition 7:36 @",
+            "bad-condition 8:36 @",
+        ],
+    );
+}
+
+#[test]
 fn a_group_has_a_result_for_each_branch() {
     check_groups(
         &[

@@ -8,6 +8,7 @@ use sagamore_schemas::ids::{Name, Span};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::condition::Condition;
 use super::template::{Path, Template};
 
 macro_rules! indexes {
@@ -72,6 +73,8 @@ pub struct PlanStep {
     pub protocol: Option<Protocol>,
     /// What its branches may do by themselves, and after how long; `None`: nothing.
     pub unilateral_after: Option<Span>,
+    /// It is skipped when this is false.
+    pub when: Option<Condition>,
     /// Whether the document gives it `branches`: they are then named in paths and results, even if there is one only.
     pub is_group: bool,
     /// One, or under a protocol one or several.

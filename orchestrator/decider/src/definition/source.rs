@@ -550,6 +550,7 @@ impl Shape {
             | ProblemCode::NotBeforePivot
             | ProblemCode::AfterRetriable
             | ProblemCode::FiniteAttempts
+            | ProblemCode::MayBeSkipped
             | ProblemCode::NotAnAncestor => is_graph_known,
             ProblemCode::Unreadable
             | ProblemCode::DuplicateKey
@@ -559,7 +560,7 @@ impl Shape {
             | ProblemCode::OutOfBounds
             | ProblemCode::StepCount
             | ProblemCode::BadTemplate
-            | ProblemCode::NotYetSupported
+            | ProblemCode::BadCondition
             | ProblemCode::Unilateral
             | ProblemCode::DeadlineTooShort => true,
         };

@@ -152,7 +152,11 @@ pub(super) fn ask_again(
     tries: u32,
 ) {
     let next = Call { attempt: call.attempt + 1, tries, ..call };
-    if let Err(reason) = turn.ask(transaction, index, next) {
+    let is_wanted = match call.attempt {
+        0 => turn.is_wanted(transaction, turn.plan.branch(index).0),
+        _ => Ok(true),
+    };
+    if let Err(reason) = is_wanted.and_then(|_| turn.ask(transaction, index, next)) {
         transaction.branch_mut(index).reason = Some(reason.into());
         turn.enter(transaction, index, BranchPhase::Stuck(call));
     }

@@ -145,37 +145,58 @@ fn commit(turn: &mut Turn<'_>, transaction: &mut Transaction, step: &PlanStep) {
 /// Begins every step that has become ready, until there is none or the transaction turns back.
 fn ask_ready(turn: &mut Turn<'_>, transaction: &mut Transaction, turns: impl Fn(StepKind) -> bool) {
     let plan = turn.plan;
-    for (_, step) in plan.indexed() {
-        let is_ready = turns(step.kind)
-            && transaction.all_of(step, |phase| *phase == BranchPhase::Waiting)
-            && step.after.iter().all(|before| has_passed(transaction, plan.step(*before)));
-        if is_ready && begin(turn, transaction, step).is_err() {
+    loop {
+        let mut has_skipped = false;
+        for step in &plan.steps {
+            let is_ready = turns(step.kind)
+                && transaction.all_of(step, |phase| *phase == BranchPhase::Waiting)
+                && step.after.iter().all(|before| has_passed(transaction, plan.step(*before)));
+            if !is_ready {
+                continue;
+            }
+            match begin(turn, transaction, step) {
+                Begun::Asked => {}
+                Begun::Skipped => has_skipped = true,
+                Begun::TurnedBack => return,
+            }
+        }
+        // What has been skipped has passed, and may stand in the file after what waits for it.
+        if !has_skipped {
             return;
         }
     }
 }
 
-/// The transaction has turned back.
-struct TurnedBack;
+enum Begun {
+    Asked,
+    Skipped,
+    TurnedBack,
+}
 
-fn begin(turn: &mut Turn<'_>, transaction: &mut Transaction, step: &PlanStep) -> Result<(), TurnedBack> {
+fn begin(turn: &mut Turn<'_>, transaction: &mut Transaction, step: &PlanStep) -> Begun {
+    let is_wanted = turn.is_wanted(transaction, step);
+    if is_wanted == Ok(false) {
+        step.indexes().for_each(|index| turn.enter(transaction, index, BranchPhase::Skipped));
+        return Begun::Skipped;
+    }
     let operation = if step.protocol.is_some() { Operation::Prepare } else { Operation::Execute };
     for index in step.indexes() {
         let call = turn.first_call(operation);
-        let Err(reason) = turn.ask(transaction, index, call) else { continue };
+        let asked = is_wanted.clone().and_then(|_| turn.ask(transaction, index, call));
+        let Err(reason) = asked else { continue };
         transaction.branch_mut(index).reason = Some(reason.as_str().into());
         if step.kind == StepKind::Retriable {
             turn.enter(transaction, index, BranchPhase::Stuck(Call { attempt: 0, ..call }));
         } else {
             turn.enter(transaction, index, BranchPhase::Refused);
             roll_back(turn, transaction, &turn.told(index, &reason));
-            return Err(TurnedBack);
+            return Begun::TurnedBack;
         }
     }
     if !transaction.has_way_back(turn.plan) {
         turn.disarm_deadline(transaction);
     }
-    Ok(())
+    Begun::Asked
 }
 
 /// The decision to roll back. What has been asked and not answered may have been done.

@@ -9,8 +9,8 @@
 //! | row | phase | on | becomes | and |
 //! |---|---|---|---|---|
 //! | S1 | waiting | all before it passed, and its turn | asked execute +1 | command |
-//! | S2 | waiting | its input cannot be mapped | refused; retriable: stuck | rollback |
-//! | S3 | waiting | rollback | skipped | |
+//! | S2 | waiting | its input cannot be mapped, or its `when` has no answer | refused; retriable: stuck | rollback |
+//! | S3 | waiting | rollback; or its turn, and its `when` is false | skipped | |
 //! | S4 | asked, pausing, stuck: execute | `ok`, any | done | result kept |
 //! | S5 | asked, pausing: execute | `ok`, result too large, compensatable | unknown | rollback |
 //! | S6 | asked, pausing: execute | `refused`, any; retriable | stuck | |

@@ -11,8 +11,8 @@
 //! | row | phase | on | becomes | and |
 //! |---|---|---|---|---|
 //! | P1 | waiting | all before it passed, and its turn | asked prepare +1 | command |
-//! | P2 | waiting | its input cannot be mapped | refused | rollback |
-//! | P3 | waiting | rollback | skipped | |
+//! | P2 | waiting | its input cannot be mapped, or its `when` has no answer | refused | rollback |
+//! | P3 | waiting | rollback; or its turn, and its `when` is false | skipped | |
 //! | P4 | asked, pausing: prepare | `ok`, any | prepared | result kept |
 //! | P5 | asked, pausing: prepare | `ok`, result too large | unknown | rollback |
 //! | P6 | asked, pausing: prepare | `refused`, any | refused | rollback |

@@ -1,4 +1,4 @@
-//! Protocols in one transaction, which has one decision; and branches in doubt.
+//! Protocols in one transaction, which has one decision; steps that are skipped; branches in doubt.
 
 use crate::harness::{Case, check};
 
@@ -437,5 +437,141 @@ pub const CASES: &[Case] = &[
             inquire pay/z
               x an inquiry about a step or branch that does not exist
         ",
+    },
+    Case {
+        name: "a step whose condition is false is skipped, and what waits for it goes on",
+        given: "a; express retriable when=input.fast after=a; slow retriable when=!input.fast after=a; note retriable after=express+slow",
+        when: r#"
+            start {"fast":true}
+            a ok
+            express ok
+            note ok
+            start b {"fast":false}
+            a ok
+            slow ok
+            note ok
+        "#,
+        then: r#"
+            start {"fast":true}  [S1]
+              -> a execute 1 {"fast":true}
+            a ok  [S4 S1 S3 T1]
+              -> express execute 1 {"fast":true}
+            express ok  [S4 S1]
+              -> note execute 1 {"fast":true}
+            note ok  [S4 T5]
+              = t at 4 committed {"steps":{}}
+            start b {"fast":false}  [S1]
+              -> a execute 1 {"fast":false}
+            a ok  [S4 S3 S1 T1]
+              -> slow execute 1 {"fast":false}
+            slow ok  [S4 S1]
+              -> note execute 1 {"fast":false}
+            note ok  [S4 T5]
+              = b at 4 committed {"steps":{}}
+        "#,
+    },
+    Case {
+        name: "a condition reads results, and is asked when the step's turn has come",
+        given: r#"a; b when=steps.a.n>2; c when=has(steps.b.n) input={"n":"${steps.b.n}"}"#,
+        when: r#"
+            start x
+            a ok {"n":2}
+            start y
+            a ok {"n":3}
+            b ok {"n":7}
+            c ok
+        "#,
+        then: r#"
+            start x  [S1]
+              -> a execute 1
+            a ok {"n":2}  [S4 S3 S3 T1 T5]
+              = x at 2 committed {"steps":{"a":{"n":2}}}
+            start y  [S1]
+              -> a execute 1
+            a ok {"n":3}  [S4 S1]
+              -> b execute 1
+            b ok {"n":7}  [S4 S1]
+              -> c execute 1 {"n":7}
+            c ok  [S4 T1 T5]
+              = y at 4 committed {"steps":{"a":{"n":3},"b":{"n":7}}}
+        "#,
+    },
+    Case {
+        name: "everything is skipped: it commits; a skipped pivot is no point of no return",
+        given: "a when=false; b pivot when=false; c retriable when=false",
+        when: "
+            start
+        ",
+        then: r#"
+            start  [S3 S3 S3 T1 T5]
+              = t at 1 committed {"steps":{}}
+        "#,
+    },
+    Case {
+        name: "a skipped step is not undone",
+        given: "a; hold reserved when=input.hold; pay two-phase branches=x+y undone when=input.pay; b",
+        when: r#"
+            start {"hold":false,"pay":false}
+            a ok
+            b refused
+            a ok
+        "#,
+        then: r#"
+            start {"hold":false,"pay":false}  [S1]
+              -> a execute 1 {"hold":false,"pay":false}
+            a ok  [S4 P3 P3 P3 S1]
+              -> b execute 1 {"hold":false,"pay":false}
+            b refused  [S7 S15 T4]
+              -> a compensate 1 {"input":{"hold":false,"pay":false}}
+            a ok  [S16 T6]
+              = t at 4 compensated: b: refused
+        "#,
+    },
+    Case {
+        name: "a condition without an answer is a refusal of the step",
+        given: "a; b when=input.n>2; c retriable when=steps.a.n>2",
+        when: r#"
+            start x
+            a ok {"n":3}
+            a ok
+            start y {"n":3}
+            a ok
+            b ok
+            retry no
+            on y
+        "#,
+        then: r#"
+            start x  [S1]
+              -> a execute 1
+            a ok {"n":3}  [S4 S2 S3 S15 T4]
+              -> a compensate 1 {"input":{},"result":{"n":3}}
+            a ok  [S16 T6]
+              = x at 3 compensated: b: when: input.n does not exist
+            start y {"n":3}  [S1]
+              -> a execute 1 {"n":3}
+            a ok  [S4 S1]
+              -> b execute 1 {"n":3}
+            b ok  [S4 S2 T1 T7]
+              = y at 3 stuck: c: execute when: steps.a.n does not exist
+            retry no  [S2 T7]
+              = y at 4 stuck: c: execute when: steps.a.n does not exist
+        "#,
+    },
+    Case {
+        name: "a group in the pivot's place is skipped",
+        given: "a; pay two-phase branches=x+y when=input.pay; ship retriable",
+        when: r#"
+            start {"pay":false}
+            a ok
+            ship ok
+        "#,
+        then: r#"
+            start {"pay":false}  [S1]
+              -> a execute 1 {"pay":false}
+            a ok  [S4 P3 P3 S1 T1]
+              -> ship execute 1 {"pay":false}
+            ship ok  [S4 T5]
+              = t at 3 committed {"steps":{}}
+        "#,
     },
 ];

@@ -6,10 +6,9 @@ use sagamore_decider::definition::condition::{
     COMPARED_DEPTH_MAX, Condition, ConditionError, DEPTH_MAX, EvaluationError, NESTING_MAX, TEXT_MAX_BYTES,
     TOKENS_MAX,
 };
-use sagamore_decider::definition::plan::StepIndex;
-use sagamore_decider::definition::template::{PATH_SEGMENTS_MAX, Scope};
+use sagamore_decider::definition::plan::BranchIndex;
+use sagamore_decider::definition::template::{PATH_SEGMENTS_MAX, ResultPath, Scope};
 use sagamore_fuzz::Target;
-use sagamore_schemas::ids::Name;
 use serde_json::value::RawValue;
 
 /// A quarter of what a thread of the server has: a parse or an evaluation that needs more ends the test run.
@@ -26,9 +25,10 @@ fn what_has_an_answer_has_it_again() {
     });
 }
 
-fn resolve(name: &str) -> Result<(StepIndex, Name), String> {
+fn resolve(name: &str, _: Option<&str>) -> Result<ResultPath, String> {
     let position = ["a", "b-c"].iter().position(|known| *known == name).ok_or("no such step")?;
-    Ok((StepIndex(u16::try_from(position).unwrap()), name.parse().unwrap()))
+    let index = BranchIndex(u16::try_from(position).unwrap());
+    Ok(ResultPath { index, step: name.parse().unwrap(), branch: None })
 }
 
 fn check(text: &str, data: Option<&RawValue>, result: Option<&RawValue>) {
@@ -42,7 +42,7 @@ fn check(text: &str, data: Option<&RawValue>, result: Option<&RawValue>) {
         let alone = Condition::compile(&format!("{path} == 1"), &resolve).unwrap();
         assert_eq!(alone.paths().collect::<Vec<_>>(), [path]);
     }
-    let of_step = |index: StepIndex| result.filter(|_| index == StepIndex(0));
+    let of_step = |index: BranchIndex| result.filter(|_| index == BranchIndex(0));
     let scope = Scope { transaction: &"t".parse().unwrap(), input: data, result: &of_step };
     let answer = condition.evaluate(&scope);
     assert_eq!(again.evaluate(&scope), answer);

@@ -1,6 +1,7 @@
 //! Inputs and keys: every `${…}` exists on every path to the step that reads it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use sagamore_schemas::definition::{Definition, ExactJson, Step};
 use sagamore_schemas::ids::Name;
@@ -10,24 +11,26 @@ use super::graph::{Ancestors, Graph};
 use super::problem::ProblemCode;
 use super::shapes::name_of;
 use super::words::{nearest, unknown_step};
+use crate::definition::condition::{Condition, ConditionError, ConditionFault, Path};
 use crate::definition::plan::{BranchIndex, PlanBranch};
 use crate::definition::template::{
     PATH_SEGMENTS_MAX, PATHS_MAX, ResultPath, Template, TemplateError, TemplateFault,
 };
 
 impl Check {
-    /// The branches of each step; of no use when a problem was found.
+    /// Condition and branches of each step; of no use when a problem was found.
     pub(super) fn inputs(
         &mut self,
         definition: &Definition,
         names: &BTreeMap<Name, usize>,
         graph: &Graph,
-    ) -> Vec<Vec<PlanBranch>> {
+    ) -> Vec<(Option<Condition>, Vec<PlanBranch>)> {
         let first_branches = first_branches(definition);
         let mut all = Vec::with_capacity(definition.steps.len());
         for (position, step) in definition.steps.iter().enumerate() {
-            let place = Place {
+            let mut place = Place {
                 step,
+                is_wanted: &|_| true,
                 position,
                 steps: &definition.steps,
                 first_branches: &first_branches,
@@ -35,6 +38,9 @@ impl Check {
                 ancestors: graph.ancestors.as_ref(),
             };
             let at = format!("steps[{position}]");
+            let when = self.condition(&place, &at);
+            let asks_for = |of: usize| asks_for(definition, when.as_ref(), &first_branches, position, of);
+            place.is_wanted = &asks_for;
             let own = step.participant.iter().map(|participant| {
                 let name = participant.clone();
                 (at.clone(), name, participant, &step.input, &step.key)
@@ -52,9 +58,33 @@ impl Check {
                     key: self.template(&place, &format!("{at}.key"), key.as_ref()),
                 }
             });
-            all.push(branches.collect());
+            let branches = branches.collect();
+            all.push((when, branches));
         }
         all
+    }
+
+    fn condition(&mut self, place: &Place<'_>, at: &str) -> Option<Condition> {
+        const SHOWN: usize = 24;
+        let text = place.step.when.as_deref()?;
+        match Condition::compile(text, &|step, next| place.resolve(step, next)) {
+            Ok(condition) => Some(condition),
+            Err(ConditionFault { cause: ConditionError::Step(why), .. }) => {
+                self.add(why.code, format!("{at}.when"), why.message, why.help);
+                None
+            }
+            Err(ConditionFault { at: offset, cause }) => {
+                let rest: String = text[offset..].chars().take(SHOWN).collect();
+                let place = if rest.is_empty() { "at its end".to_owned() } else { format!("at `{rest}`") };
+                self.add(
+                    ProblemCode::BadCondition,
+                    format!("{at}.when"),
+                    format!("the condition cannot be read {place}: {cause}"),
+                    "write an expression that is true or false, such as input.total > 100 && has(steps.reserve.id)",
+                );
+                None
+            }
+        }
     }
 
     fn template(&mut self, place: &Place<'_>, field: &str, document: Option<&ExactJson>) -> Option<Template> {
@@ -62,13 +92,28 @@ impl Check {
             Ok(template) => Some(template),
             Err(faults) => {
                 for TemplateFault { at, cause } in faults {
-                    let (code, message, help) = explained(cause);
+                    let Explanation { code, message, help } = explained(cause);
                     self.add(code, format!("{field}{at}"), message, help);
                 }
                 None
             }
         }
     }
+}
+
+/// Whether a step that is not skipped can rely on the result of another: that one has no condition, the very same, or is
+/// asked for in its own.
+fn asks_for(
+    definition: &Definition,
+    when: Option<&Condition>,
+    first_branches: &[usize],
+    position: usize,
+    of: usize,
+) -> bool {
+    let (step, other) = (&definition.steps[position], &definition.steps[of]);
+    let branches = first_branches[of]..first_branches[of] + other.branches.as_ref().map_or(1, Vec::len);
+    let mut read = when.into_iter().flat_map(Condition::paths).filter_map(Path::branch);
+    other.when.is_none() || other.when == step.when || read.any(|index| branches.contains(&index.position()))
 }
 
 /// By position of the step: how many branches stand before its first.
@@ -85,6 +130,8 @@ pub(super) fn first_branches(definition: &Definition) -> Vec<usize> {
 /// Where a template stands, which says what results it can name.
 struct Place<'a> {
     step: &'a Step,
+    /// Whether a step, by its position, has not been skipped when this one runs.
+    is_wanted: &'a dyn Fn(usize) -> bool,
     position: usize,
     steps: &'a [Step],
     first_branches: &'a [usize],
@@ -92,20 +139,41 @@ struct Place<'a> {
     ancestors: Option<&'a Ancestors>,
 }
 
-type Explanation = (ProblemCode, String, String);
+/// What is said of a name.
+#[derive(Debug)]
+struct Explanation {
+    code: ProblemCode,
+    message: String,
+    help: String,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
 
 impl Place<'_> {
     fn resolve(&self, name: &str, next: Option<&str>) -> Result<ResultPath, Explanation> {
         let found = name.parse().ok().and_then(|name: Name| Some((*self.names.get(&name)?, name)));
         let Some((position, name)) = found else {
             let (message, help) = unknown_step(name, self.names);
-            return Err((ProblemCode::UnknownStep, message, help));
+            return Err(Explanation { code: ProblemCode::UnknownStep, message, help });
         };
         let is_ancestor = self.ancestors.is_none_or(|ancestors| ancestors.has(self.position, position));
-        if is_ancestor {
+        if is_ancestor && (self.is_wanted)(position) {
             return self.branch_of(position, name, next);
         }
         let step = &self.step.name;
+        if is_ancestor {
+            return Err(Explanation {
+                code: ProblemCode::MayBeSkipped,
+                message: format!("`{name}` may be skipped, and then there is no result for `{step}`"),
+                help: format!(
+                    "give `{step}` the same `when`, or one that asks, such as has(steps[\"{name}\"].…)"
+                ),
+            });
+        }
         let message = if position == self.position {
             format!("`{step}` reads its own result")
         } else {
@@ -114,7 +182,7 @@ impl Place<'_> {
             )
         };
         let help = format!("name a step that `{step}` waits for, or add `{name}` to its `after`");
-        Err((ProblemCode::NotAnAncestor, message, help))
+        Err(Explanation { code: ProblemCode::NotAnAncestor, message, help })
     }
 
     fn branch_of(&self, position: usize, step: Name, next: Option<&str>) -> Result<ResultPath, Explanation> {
@@ -138,7 +206,7 @@ impl Place<'_> {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("write ${{steps.{step}.<branch>.…}}; the branches are {list}"),
         };
-        Err((ProblemCode::UnknownBranch, message, help))
+        Err(Explanation { code: ProblemCode::UnknownBranch, message, help })
     }
 }
 
@@ -173,5 +241,5 @@ fn explained(cause: TemplateError<Explanation>) -> Explanation {
             "take an object as a whole, such as ${input}, instead of each of its fields".to_owned(),
         ),
     };
-    (ProblemCode::BadTemplate, message, help)
+    Explanation { code: ProblemCode::BadTemplate, message, help }
 }

@@ -29,6 +29,7 @@ use self::kinds::role;
 pub use self::problem::{Problem, ProblemCode};
 #[cfg(feature = "source")]
 pub(super) use self::words::nearest;
+use super::condition::Condition;
 use super::plan::{BranchIndex, Plan, PlanBranch, PlanStep, Retry, StepIndex};
 
 /// Most attempts of one operation: more is a retriable step in disguise.
@@ -62,11 +63,11 @@ pub fn compile(definition: &Definition) -> Result<Plan, Vec<Problem>> {
     let names = check.step_names(definition);
     let Some(graph) = check.graph(definition, &names) else { return Err(check.sorted()) };
     check.kinds(definition, &graph);
-    let branches = check.inputs(definition, &names, &graph);
+    let inputs = check.inputs(definition, &names, &graph);
     if !check.problems.is_empty() {
         return Err(check.sorted());
     }
-    Ok(assembled(definition, &graph, branches))
+    Ok(assembled(definition, &graph, inputs))
 }
 
 /// What is allowed and probably not meant.
@@ -116,14 +117,20 @@ impl Check {
     }
 }
 
-fn assembled(definition: &Definition, graph: &Graph, branches: Vec<Vec<PlanBranch>>) -> Plan {
+fn assembled(
+    definition: &Definition,
+    graph: &Graph,
+    inputs: Vec<(Option<Condition>, Vec<PlanBranch>)>,
+) -> Plan {
     let indexes = |list: &[usize]| list.iter().map(|&position| StepIndex::from_position(position)).collect();
     let first_branches = first_branches(definition);
-    let step = |(position, (step, branches)): (usize, (&Step, Vec<PlanBranch>))| PlanStep {
+    type Parts<'a> = (&'a Step, (Option<Condition>, Vec<PlanBranch>));
+    let step = |(position, (step, (when, branches))): (usize, Parts<'_>)| PlanStep {
         name: step.name.clone(),
         kind: role(step),
         protocol: step.protocol.or((step.kind == StepKind::Reserved).then_some(Protocol::TwoPhase)),
         unilateral_after: step.termination.and(step.assumes_synchrony_ms).map(|ms| Span::from_ms(ms.into())),
+        when,
         is_group: step.branches.is_some(),
         branches,
         first_branch: BranchIndex::from_position(first_branches[position]),
@@ -132,7 +139,7 @@ fn assembled(definition: &Definition, graph: &Graph, branches: Vec<Vec<PlanBranc
         timeout: step.timeout.unwrap_or(defaults::TIMEOUT),
         retry: retry_of(step),
     };
-    let steps: Vec<PlanStep> = definition.steps.iter().zip(branches).enumerate().map(step).collect();
+    let steps: Vec<PlanStep> = definition.steps.iter().zip(inputs).enumerate().map(step).collect();
     Plan::new(
         definition.name.clone(),
         definition.version,

@@ -81,8 +81,10 @@ problem_codes! {
     BadTemplate = "bad-template",
     /// A result of a step that need not have succeeded before.
     NotAnAncestor = "not-an-ancestor",
-    /// What a later level will allow.
-    NotYetSupported = "not-yet-supported",
+    /// A result of a step that may have been skipped.
+    MayBeSkipped = "may-be-skipped",
+    /// A condition that cannot be read.
+    BadCondition = "bad-condition",
     /// Warning: branches may decide by themselves, and differently when the assumption fails.
     Unilateral = "unilateral",
     /// Warning: the deadline can fall before the last attempt.

@@ -30,14 +30,6 @@ impl Check {
                 (None, None) => self.single(&at, step),
             }
             self.termination(&at, step);
-            if step.when.is_some() {
-                self.add(
-                    ProblemCode::NotYetSupported,
-                    format!("{at}.when"),
-                    "`when` is not yet supported by this level",
-                    "take it away",
-                );
-            }
         }
         let count: usize =
             definition.steps.iter().map(|step| step.branches.as_ref().map_or(1, Vec::len)).sum();

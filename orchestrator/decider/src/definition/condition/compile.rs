@@ -256,9 +256,16 @@ impl<'a, E> Compiler<'a, E> {
         }
     }
 
-    fn step(&self, tree: &Expression, name: &str, segments: Vec<Segment>) -> Compiled<Path, E> {
-        match (self.resolve)(name) {
-            Ok((index, name)) => self.bounded(tree, Root::Step(index, name), segments),
+    fn step(&self, tree: &Expression, name: &str, mut segments: Vec<Segment>) -> Compiled<Path, E> {
+        let next = match segments.first() {
+            Some(Segment::Key(key)) => Some(&**key),
+            Some(Segment::Element(_)) | None => None,
+        };
+        match (self.resolve)(name, next) {
+            Ok(found) => {
+                segments.drain(..usize::from(found.branch.is_some()));
+                self.bounded(tree, Root::Result(found), segments)
+            }
             Err(cause) => Err(self.fault(tree, ConditionError::Step(cause))),
         }
     }

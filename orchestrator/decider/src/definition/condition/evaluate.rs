@@ -176,7 +176,7 @@ impl<'v, 's: 'v> Evaluation<'v, 's> {
                 return Ok(Some(Value::Text(Cow::Borrowed(self.scope.transaction.as_str()))));
             }
             Root::Input => self.scope.input,
-            Root::Step(index, _) => (self.scope.result)(*index),
+            Root::Result(path) => (self.scope.result)(path.index),
         };
         let Some(root) = root else { return Ok(None) };
         let mut json = root.get();

@@ -7,7 +7,7 @@
 //! it keeps objects in hash maps and prints them, whole payloads included, into its errors; it compares an integer with a
 //! decimal by rounding the integer; and nothing bounds its work. Wherever CEL has an answer, this has the same one.
 //!
-//! - Names: `input.…`, `steps.<name>.…`, `transaction.id`. In CEL `-` is minus, so a step with one in its name is written
+//! - Names: `input.…`, `steps.<name>.…` (of a group `steps.<name>.<branch>.…`), `transaction.id`. In CEL `-` is minus, so a step with one in its name is written
 //!   `steps["reserve-stock"].id`. Data is walked as raw JSON; only what is read is converted.
 //! - `has(steps.ship.id)` is true when every part of the path exists, `has(steps.ship)` when the step has a result
 //!   (``has(steps.`reserve-stock`)`` for a name with `-`). Reading what does not exist is an error.
@@ -29,10 +29,8 @@ mod value;
 
 use std::fmt;
 
-use sagamore_schemas::ids::Name;
-
-use super::plan::StepIndex;
-use super::template::{Scope, StepResolver};
+use super::plan::BranchIndex;
+use super::template::{ResultPath, Scope, StepResolver};
 use evaluate::Evaluation;
 use value::Value;
 
@@ -72,7 +70,7 @@ pub struct Path {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Root {
     Input,
-    Step(StepIndex, Name),
+    Result(ResultPath),
     TransactionId,
 }
 
@@ -290,19 +288,11 @@ impl Path {
         self.root == Root::Input
     }
 
-    /// The step whose result it reads.
-    pub fn step(&self) -> Option<StepIndex> {
-        match self.root {
-            Root::Step(index, _) => Some(index),
+    /// The branch whose result it reads.
+    pub fn branch(&self) -> Option<BranchIndex> {
+        match &self.root {
+            Root::Result(path) => Some(path.index),
             Root::Input | Root::TransactionId => None,
-        }
-    }
-
-    /// The first key below the root: of a step with several branches, the branch.
-    pub fn first_key(&self) -> Option<&str> {
-        match self.segments.first()? {
-            Segment::Key(key) => Some(key),
-            Segment::Element(_) => None,
         }
     }
 }
@@ -314,9 +304,10 @@ impl fmt::Display for Path {
         };
         match &self.root {
             Root::Input => f.write_str("input")?,
-            Root::Step(_, name) => {
+            Root::Result(ResultPath { step, branch, .. }) => {
                 f.write_str("steps")?;
-                key(f, name.as_str())?;
+                key(f, step.as_str())?;
+                branch.iter().try_for_each(|branch| key(f, branch.as_str()))?;
             }
             Root::TransactionId => f.write_str("transaction.id")?,
         }

@@ -15,10 +15,15 @@ const INPUT: &str = r#"{"total":100.50, "count":3, "zero":0, "negative":-7, "min
     "twice":1, "twice":2, "address":{"country":"DE", "zip code":"10115"}, "same":{"zip code":"10115","country":"DE"},
     "numbers":[1,2.0,3], "which":"country"}"#;
 
-fn resolve(name: &str) -> Result<(StepIndex, Name), String> {
-    let known = ["reserve", "reserve-stock", "skipped"];
+fn resolve(name: &str, next: Option<&str>) -> Result<ResultPath, String> {
+    let known = ["reserve", "reserve-stock", "skipped", "pay"];
     let position = known.iter().position(|known| *known == name).ok_or(format!("no step `{name}`"))?;
-    Ok((StepIndex(u16::try_from(position).unwrap()), name.parse().unwrap()))
+    let branch = match (name, next) {
+        ("pay", Some(branch @ ("bank-a" | "bank_b"))) => Some(branch.parse().unwrap()),
+        ("pay", _) => return Err("`pay` has branches".to_owned()),
+        _ => None,
+    };
+    Ok(ResultPath { index: BranchIndex(u16::try_from(position).unwrap()), step: name.parse().unwrap(), branch })
 }
 
 fn compiled(text: &str) -> Condition {
@@ -28,7 +33,7 @@ fn compiled(text: &str) -> Condition {
 fn evaluated(condition: &Condition, input: &str) -> Result<bool, EvaluationError> {
     let input: &RawValue = serde_json::from_str(input).unwrap();
     let reserved: &RawValue = serde_json::from_str(r#"{"id":"r-9","bank-a":{"ok":true}}"#).unwrap();
-    let result = |step: StepIndex| (step != StepIndex(2)).then_some(reserved);
+    let result = |branch: BranchIndex| (branch != BranchIndex(2)).then_some(reserved);
     condition.evaluate(&Scope {
         transaction: &"order-1".parse().unwrap(),
         input: Some(input),
@@ -247,8 +252,9 @@ fn paths_are_what_it_reads() {
     check("input == transaction.id", &["input", "transaction.id"]);
     let condition = compiled(r#"input.a && steps["reserve-stock"].bank.ok"#);
     let paths: Vec<_> = condition.paths().collect();
-    assert_eq!((paths[0].is_input(), paths[0].step()), (true, None));
-    assert_eq!((paths[1].step(), paths[1].first_key()), (Some(StepIndex(1)), Some("bank")));
+    assert_eq!((paths[0].is_input(), paths[0].branch()), (true, None));
+    assert_eq!(paths[1].branch(), Some(BranchIndex(1)));
+    check(r#"steps.pay["bank-a"].id == 'r'"#, &[r#"steps.pay["bank-a"].id"#]);
 }
 
 #[test]
