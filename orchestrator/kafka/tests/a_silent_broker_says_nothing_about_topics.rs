@@ -1,6 +1,5 @@
 //! A broker that does not answer is told apart from topics that are wrong: a server waits for the one and refuses the
 //! other (SAG-007).
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::num::NonZeroU16;
 use std::process::Command;
