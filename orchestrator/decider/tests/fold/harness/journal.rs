@@ -18,6 +18,22 @@ pub struct RowsTaken {
 }
 
 impl RowsTaken {
+    /// The rows of the tables at the head of the saga.
+    pub fn specified() -> BTreeSet<String> {
+        let specified: BTreeSet<String> = include_str!("../../../src/protocol/saga.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("//! | "))
+            .filter_map(|row| row.split(' ').next())
+            .filter(|word| word.len() >= 2 && word[1..].bytes().all(|byte| byte.is_ascii_digit()))
+            .map(str::to_owned)
+            .collect();
+        assert!(
+            specified.contains("S21") && specified.contains("T7"),
+            "the tables were found: {specified:?}"
+        );
+        specified
+    }
+
     /// The entries of one checkpoint, in the order of the log; the chain is checked.
     pub fn read(&mut self, journal: &[(Vec<u8>, Vec<u8>)]) -> Vec<Entry> {
         let mut entries: Vec<(Entry, Sealed)> = Vec::new();
