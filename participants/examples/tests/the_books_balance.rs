@@ -46,6 +46,7 @@ impl<P: Participant> Desk<P> {
                 replyto: "sagamore.inbox/0".into(),
                 traceparent: None,
                 replytoken: None,
+                unilateral_after: None,
                 data: data.as_ref(),
             };
             if let Err(fault) = self.0.before(&command) {

@@ -272,6 +272,7 @@ mod tests {
             replyto: "sagamore.inbox/0".into(),
             traceparent: None,
             replytoken: None,
+            unilateral_after: None,
             data: match &data {
                 Payload::Json(raw) => PayloadRef::Json(raw),
                 Payload::Base64(_) | Payload::Absent => PayloadRef::Absent,

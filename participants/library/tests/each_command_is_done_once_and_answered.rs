@@ -328,6 +328,7 @@ impl Coordinator {
             replyto: replyto.into(),
             traceparent: None,
             replytoken: Some("token".into()),
+            unilateral_after: None,
             data: sagamore_schemas::wire::PayloadRef::Absent,
         };
         self.send_raw(subject, &command.to_json());

@@ -31,11 +31,25 @@ const DELAY: Duration = Duration::from_millis(400);
 /// The error codes of a producer that is no longer the owner of its transactional id.
 const FENCED: [i16; 2] = [47, 90];
 
+/// Each belongs to one test. Made at once: a topic of its own would cost each test a second.
+const TOPICS: [(&str, i32); 8] = [
+    ("plain", 6),
+    ("cost", 1),
+    ("cut", 1),
+    ("slow", 1),
+    ("patient", 1),
+    ("overtaken", 1),
+    ("owners", 1),
+    ("halves", 1),
+];
+
 /// For all tests: their clients and topics have names of their own.
 static KAFKA: LazyLock<(LocalKafka, Proxy)> = LazyLock::new(|| {
     let begun = Instant::now();
     let both = Proxy::with_kafka(ClusterSize::Three).unwrap_or_else(|error| panic!("{error}"));
     println!("three brokers after {:?}", begun.elapsed());
+    create_topics(both.0.bootstrap());
+    println!("topics after {:?}", begun.elapsed());
     both
 });
 
@@ -47,19 +61,25 @@ fn proxy() -> &'static Proxy {
     &KAFKA.1
 }
 
-/// A topic with this many partitions, made without the proxy.
-fn topic(name: &str, partitions: i32) {
+/// Without the proxy.
+fn create_topics(bootstrap: &str) {
     let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", direct()).create().unwrap();
+        ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(3));
-    runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap()[0].as_ref().unwrap();
-    // All three know it: nobody is told of a topic without leaders.
+    let topics = TOPICS.map(|(name, partitions)| NewTopic::new(name, partitions, TopicReplication::Fixed(3)));
+    for created in runtime.block_on(admin.create_topics(&topics, &AdminOptions::new())).unwrap() {
+        created.unwrap();
+    }
+    // All three know them: nobody is told of a topic without leaders.
     wait::until(SOON, "every partition has a leader", || {
-        let metadata = admin.inner().fetch_metadata(Some(name), SOON).unwrap();
-        let partitions_seen = metadata.topics()[0].partitions();
-        partitions_seen.len() == usize::try_from(partitions).unwrap()
-            && partitions_seen.iter().all(|partition| partition.leader() >= 0)
+        let metadata = admin.inner().fetch_metadata(None, SOON).unwrap();
+        TOPICS.iter().all(|(name, partitions)| {
+            let topic = metadata.topics().iter().find(|topic| topic.name() == *name);
+            topic.is_some_and(|topic| {
+                topic.partitions().len() == usize::try_from(*partitions).unwrap()
+                    && topic.partitions().iter().all(|partition| partition.leader() >= 0)
+            })
+        })
     });
 }
 
@@ -139,7 +159,6 @@ fn lengths(seen: &BTreeMap<i32, Vec<String>>) -> Vec<(i32, usize)> {
 
 #[test]
 fn without_rules_everything_passes_unchanged_through_every_port() {
-    topic("plain", 6);
     let sender = sender("plain", None);
     let metadata = sender.client().fetch_metadata(Some("plain"), SOON).unwrap();
     let mut told: Vec<String> =
@@ -151,18 +170,18 @@ fn without_rules_everything_passes_unchanged_through_every_port() {
 
     // From nothing to frames of a megabyte.
     let value = |number: usize| format!("{number}-{}", "x".repeat(number * number * 2_000));
-    for number in 0..120 {
+    for number in 0..60 {
         send(&sender, "plain", i32::try_from(number % 6).unwrap(), &value(number % 20));
     }
     sender.flush(SOON).unwrap();
     let expected: BTreeMap<i32, Vec<String>> = (0..6_usize)
         .map(|partition| {
-            let own = (partition..120).step_by(6).map(|number| value(number % 20));
+            let own = (partition..60).step_by(6).map(|number| value(number % 20));
             (i32::try_from(partition).unwrap(), own.collect())
         })
         .collect();
     for (way, bootstrap) in [("through the proxy", proxy().bootstrap().as_str()), ("past it", direct())] {
-        let seen = read(bootstrap, "plain", 120);
+        let seen = read(bootstrap, "plain", 60);
         // Not assert_eq: nobody wants to read all that.
         assert!(seen == expected, "read {way}: {:?}", lengths(&seen));
     }
@@ -176,7 +195,6 @@ fn without_rules_everything_passes_unchanged_through_every_port() {
 /// One record at a time, in turn through the proxy and past it, so that a busy machine is busy for both.
 #[test]
 fn a_proxy_without_rules_costs_little() {
-    topic("cost", 1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (through, past) = (config("cost", &proxy().bootstrap()), config("cost", direct()));
     let senders: [FutureProducer; 2] = [through, past].map(|config| config.create().unwrap());
@@ -189,7 +207,7 @@ fn a_proxy_without_rules_costs_little() {
     // The first finds its way.
     let _ = senders.each_ref().map(round_trip);
     let rounds: Vec<[Duration; 2]> =
-        (0..200).map(|_| [round_trip(&senders[0]), round_trip(&senders[1])]).collect();
+        (0..60).map(|_| [round_trip(&senders[0]), round_trip(&senders[1])]).collect();
     let [through, past] = [0, 1].map(|way| {
         let mut times: Vec<Duration> = rounds.iter().map(|round| round[way]).collect();
         times.sort();
@@ -201,7 +219,6 @@ fn a_proxy_without_rules_costs_little() {
 
 #[test]
 fn connections_cut_during_produce_lose_and_double_nothing() {
-    topic("cut", 1);
     let produce =
         |action| proxy().set(Rule::new(action).api(Api::PRODUCE).client_id_prefix("cut").every(5).times(3));
     let sender = sender("cut", None);
@@ -224,7 +241,6 @@ fn connections_cut_during_produce_lose_and_double_nothing() {
 
 #[test]
 fn a_delay_is_as_long_as_it_says_and_a_pipeline_is_delayed_once() {
-    topic("slow", 1);
     let sender = sender("slow", None);
     let produce = || Rule::new(Action::DelayRequest(DELAY)).api(Api::PRODUCE).client_id_prefix("slow");
     let round = |count: usize| {
@@ -254,7 +270,6 @@ fn a_delay_is_as_long_as_it_says_and_a_pipeline_is_delayed_once() {
 
 #[test]
 fn a_request_held_and_released_in_time_goes_its_own_way() {
-    topic("patient", 1);
     let sender = sender("patient", None);
     let rule =
         proxy().set(Rule::new(Action::HoldRequest).api(Api::PRODUCE).client_id_prefix("patient").times(1));
@@ -271,7 +286,6 @@ fn a_request_held_and_released_in_time_goes_its_own_way() {
 
 #[test]
 fn a_later_request_of_another_kind_overtakes() {
-    topic("overtaken", 1);
     let sender = sender("overtaken", None);
     let metadata = || sender.client().fetch_metadata(Some("overtaken"), SOON).unwrap();
     metadata();
@@ -297,7 +311,6 @@ fn a_later_request_of_another_kind_overtakes() {
 
 #[test]
 fn a_commit_that_arrives_after_another_owner_has_taken_over_commits_nothing() {
-    topic("owners", 1);
     let former = sender("former", Some("owned"));
     former.init_transactions(SOON).unwrap();
     former.begin_transaction().unwrap();
@@ -338,7 +351,6 @@ fn a_commit_that_arrives_after_another_owner_has_taken_over_commits_nothing() {
 /// KIP-890 the first request ends the next Kafka transaction of the same owner.
 #[test]
 fn a_commit_that_arrives_late_commits_half_of_the_next_transaction() {
-    topic("halves", 1);
     let owner = sender("halves", Some("halved"));
     owner.init_transactions(SOON).unwrap();
     owner.begin_transaction().unwrap();

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
-use sagamore_decider::definition::plan::StepIndex;
+use sagamore_decider::definition::plan::BranchIndex;
 use sagamore_decider::definition::source::{Severity, read};
 use sagamore_decider::definition::template::{Scope, Template};
 use sagamore_decider::finished::Finished;
@@ -218,10 +218,10 @@ fn read_template(bytes: &[u8]) {
     let data: &RawValue = serde_json::from_slice(bytes).unwrap();
     let document: ExactJson =
         serde_json::from_str(r#"["${input.a}","<${input.a.5}>","${input.zz}"]"#).unwrap();
-    let resolve = |_: &str| Err(());
+    let resolve = |_: &str, _: Option<&str>| Err(());
     let template = Template::compile(&document, &resolve).unwrap();
     let id: TransactionId = "t".parse().unwrap();
-    let result = |_: StepIndex| None;
+    let result = |_: BranchIndex| None;
     drop(black_box(template.render(&Scope { transaction: &id, input: Some(data), result: &result })));
 }
 

@@ -10,13 +10,6 @@ use crate::faults::Fault;
 use crate::kafka::{Place, Record};
 use crate::world::{Event, World};
 
-/// What a participant does next.
-#[derive(Debug, Clone, Copy)]
-pub enum Handling {
-    /// The command at this offset of its topic.
-    Command(i64),
-}
-
 impl World {
     /// New commands are visible: they are handled, sometime.
     pub(crate) fn hand_out(&mut self, participant: u8) {
@@ -42,25 +35,25 @@ impl World {
         if self.faults.strikes(Fault::LateCommand, 30) {
             delay += self.faults.span(Fault::LateCommand);
         }
-        self.after(delay, Event::Handle(participant, Handling::Command(offset)));
+        self.after(delay, Event::Handle(participant, offset));
         if self.faults.strikes(Fault::RepeatedCommand, 10) {
             let late = delay + self.faults.span(Fault::RepeatedCommand);
-            self.after(late, Event::Handle(participant, Handling::Command(offset)));
+            self.after(late, Event::Handle(participant, offset));
         }
     }
 
-    pub(crate) fn handles(&mut self, participant: u8, handling: Handling) {
-        let Handling::Command(offset) = handling;
+    /// The command at this offset of its topic.
+    pub(crate) fn handles(&mut self, participant: u8, offset: i64) {
         let away = self.desks[usize::from(participant)].away_until - self.now;
         if away > 0 {
-            return self.after(away, Event::Handle(participant, handling));
+            return self.after(away, Event::Handle(participant, offset));
         }
         let Some(entry) = self.kafka.at(Place::Commands(participant)).get(offset).cloned() else { return };
         let Ok(command) = read_command(entry.record.value.as_deref()) else { return };
         if self.faults.strikes(Fault::Pending, 15) {
             self.reply(&command, Answer::Pending, None, &Payload::Absent);
             let late = self.faults.rng(Fault::Pending).i64(0..3_000);
-            return self.after(late, Event::Handle(participant, handling));
+            return self.after(late, Event::Handle(participant, offset));
         }
         if self.faults.strikes(Fault::RudeAnswer, 25) {
             let reason = match command.address.operation {

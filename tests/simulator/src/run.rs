@@ -104,6 +104,15 @@ impl Summary {
 }
 
 impl Told {
+    /// Rows of transition tables that were not taken.
+    pub fn rows_untaken(&self) -> Vec<String> {
+        RowsTaken::specified()
+            .difference(&self.rows)
+            .filter(|row| row.starts_with(['S', 'T']))
+            .cloned()
+            .collect()
+    }
+
     /// Sums up; what was violated stays with its run.
     fn add(&mut self, other: Self) {
         self.records += other.records;

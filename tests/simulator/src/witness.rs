@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sagamore_decider::definition::plan::BranchIndex;
 use sagamore_decider::identity::Identity;
 use sagamore_decider::invariants::{self as inv, Invariant};
 use sagamore_decider::output::{Destination, Notice, Output, Record};
 use sagamore_decider::shard::Shard;
-use sagamore_decider::transaction::{Phase, StepPhase, Transaction};
+use sagamore_decider::transaction::{BranchPhase, Phase, Transaction};
 use sagamore_schemas::definition::StepKind;
 use sagamore_schemas::ids::{Birth, Partition, Time};
 use sagamore_schemas::log::{ChainHead, Decision};
@@ -296,7 +297,7 @@ impl Fold {
                 ));
             }
             seen.decision = decided;
-            seen.refused.extend(names(&self.shard, transaction, &StepPhase::Refused));
+            seen.refused.extend(names(&self.shard, transaction, &BranchPhase::Refused));
             if !has_timer(&self.shard, transaction) && !transaction.is_stuck() {
                 broken
                     .push((&inv::SOMEBODY_ACTS, format!("{} has no timer: {transaction:?}", transaction.id)));
@@ -347,8 +348,8 @@ impl Fold {
         let planned = transaction.and_then(|transaction| {
             let (_, plan, _) =
                 self.shard.definitions().iter().find(|(id, _, _)| **id == transaction.definition)?;
-            let (_, planned) = plan.indexed().find(|(_, planned)| planned.name.as_str() == step)?;
-            Some((planned.kind, planned.before.clone()))
+            let planned = plan.steps.iter().find(|planned| planned.name.as_str() == step)?;
+            Some((planned.kind, planned.before.iter().map(|after| plan.step(*after)).collect::<Vec<_>>()))
         });
         let seen = self.born.entry(address.birth).or_default();
         let attempt = seen.attempts.entry((step.clone(), address.operation)).or_default();
@@ -381,10 +382,17 @@ impl Fold {
                     && let (Some(transaction), Some((_, before))) = (transaction, &planned)
                 {
                     for after in before {
-                        let settled = matches!(
-                            transaction.step(*after).phase,
-                            StepPhase::Skipped | StepPhase::Refused | StepPhase::Undone | StepPhase::Stuck(_)
-                        );
+                        let is_settled = |phase: &BranchPhase| {
+                            matches!(
+                                phase,
+                                BranchPhase::Skipped
+                                    | BranchPhase::Refused
+                                    | BranchPhase::Undone
+                                    | BranchPhase::Aborted
+                                    | BranchPhase::Stuck(_)
+                            )
+                        };
+                        let settled = transaction.all_of(after, is_settled);
                         graph(settled, "undone before what came after it");
                     }
                 }
@@ -430,6 +438,7 @@ fn subject_of(input: &Input<'_>) -> Option<String> {
         Input::Reply(reply) => reply.address.subject.to_string(),
         Input::Timer(timer) => timer.subject.to_string(),
         Input::Undeliverable(lost) => lost.address.subject.to_string(),
+        Input::Inquiry(inquiry) => inquiry.subject.to_string(),
         Input::Verb(verb) => verb.subject.to_string(),
         Input::Shard(_) | Input::Definition(_) => return None,
     })
@@ -439,13 +448,13 @@ fn has_timer(shard: &Shard, transaction: &Transaction) -> bool {
     shard.timers().due(Time::MAX).any(|entry| entry.birth_offset == transaction.birth.offset)
 }
 
-fn names(shard: &Shard, transaction: &Transaction, phase: &StepPhase) -> Vec<String> {
+fn names(shard: &Shard, transaction: &Transaction, phase: &BranchPhase) -> Vec<String> {
     let Some((_, plan, _)) = shard.definitions().iter().find(|(id, _, _)| **id == transaction.definition)
     else {
         return Vec::new();
     };
-    let steps = transaction.steps.iter().zip(&plan.steps);
-    steps.filter(|(step, _)| step.phase == *phase).map(|(_, planned)| planned.name.to_string()).collect()
+    let of_phase = |index: &BranchIndex| transaction.branch(*index).phase == *phase;
+    plan.branch_indexes().filter(of_phase).map(|index| plan.branch(index).0.name.to_string()).collect()
 }
 
 /// The decision to skip the record at `offset`, if this is one.

@@ -12,7 +12,6 @@ use sagamore_schemas::ids::Birth;
 use crate::client::Wish;
 use crate::desk::Desk;
 use crate::faults::{Fault, Faults};
-use crate::handling::Handling;
 use crate::hole::Hole;
 use crate::kafka::{Kafka, Place, Record};
 use crate::server::{Server, ToServer};
@@ -68,8 +67,8 @@ pub enum Event {
     Server(usize, u32, ToServer),
     /// A request in a Kafka transaction reaches the broker.
     Transaction(crate::server::Request),
-    /// A participant does something.
-    Handle(u8, Handling),
+    /// A participant handles the command at this offset of its topic.
+    Handle(u8, i64),
     /// Somebody outside does something.
     Client(Wish),
     /// Something goes wrong.
@@ -271,7 +270,7 @@ impl World {
             Event::Replicate(place, leader, upto) => self.replicated(place, leader, upto),
             Event::Server(server, life, heard) => self.server_hears(server, life, heard),
             Event::Transaction(request) => self.transaction_request(request),
-            Event::Handle(participant, handling) => self.handles(participant, handling),
+            Event::Handle(participant, offset) => self.handles(participant, offset),
             Event::Client(wish) => self.client_does(wish),
             Event::Trouble(trouble) => self.goes_wrong(trouble),
         }

@@ -10,7 +10,6 @@ const LINES_MAX: usize = 700;
 const LINES_ASK: usize = 500;
 /// Longer ones, each with its reason and its own bound.
 const LONGER: &[(&str, usize, &str)] = &[(
-    "orchestrator/decider/src/definition/check.rs",
     900,
     "the rules of a definition are judged in one pass over the same facts; cut it when groups get theirs",
 )];

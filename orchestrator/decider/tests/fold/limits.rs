@@ -3,7 +3,7 @@
 
 mod owner;
 
-use sagamore_decider::definition::check::{ATTEMPTS_MAX, FACTOR_MAX, FAN_OUT_MAX, compile};
+use sagamore_decider::definition::check::{ATTEMPTS_MAX, BRANCHES_MAX, FACTOR_MAX, FAN_OUT_MAX, compile};
 use sagamore_decider::definition::template::{
     KEY_MAX_BYTES, PATH_SEGMENTS_MAX, PATHS_MAX, RENDERED_MAX_BYTES,
 };
@@ -416,6 +416,29 @@ fn a_definition_has_so_many_steps() {
         [(0, false), (1, true), (STEPS_MAX - 1, true), (STEPS_MAX, true), (STEPS_MAX + 1, false)]
     {
         assert_eq!(compiles(&steps[..count]), then, "{count}");
+    }
+}
+
+#[test]
+fn a_definition_has_so_many_branches_and_a_group() {
+    let group = |name: usize, count: usize| {
+        let branch = |at: usize| format!(r#"{{"participant":"p","name":"b{at}"}}"#);
+        let branches: Vec<String> = (0..count).map(branch).collect();
+        format!(
+            r#"{{"name":"g{name}","protocol":"two-phase","commit":"at-end","branches":[{}]}}"#,
+            branches.join(",")
+        )
+    };
+    for (count, then) in
+        [(0, false), (1, true), (FAN_OUT_MAX - 1, true), (FAN_OUT_MAX, true), (FAN_OUT_MAX + 1, false)]
+    {
+        assert_eq!(compiles(&[group(0, count)]), then, "{count} in one group");
+    }
+    for (count, then) in around(BRANCHES_MAX).into_iter().zip([true, true, false]) {
+        let full = count / FAN_OUT_MAX;
+        let mut steps: Vec<String> = (0..full).map(|at| group(at, FAN_OUT_MAX)).collect();
+        steps.push(group(full, count - full * FAN_OUT_MAX));
+        assert_eq!(compiles(&steps), then, "{count} branches");
     }
 }
 

@@ -345,6 +345,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_new_topic_may_say_at_first_is_too_early() {
+        let kafka = |cause| InstanceError::Kafka {
+            topic: "state".to_owned(),
+            cause: KafkaError::MessageConsumption(cause),
+        };
+        assert!(is_too_early(&InstanceError::NoTopic { topic: "state".to_owned() }));
+        assert!(is_too_early(&kafka(RDKafkaErrorCode::UnknownTopicOrPartition)));
+        assert!(is_too_early(&kafka(RDKafkaErrorCode::AutoOffsetReset)));
+        for code in [RDKafkaErrorCode::TopicAuthorizationFailed, RDKafkaErrorCode::BrokerTransportFailure] {
+            assert!(!is_too_early(&kafka(code)), "{code}");
+        }
+        assert!(!is_too_early(&InstanceError::Timeout { topic: "state".to_owned() }));
+        let detail = "two instances".to_owned();
+        assert!(!is_too_early(&InstanceError::Contradiction { topic: "state".to_owned(), detail }));
+    }
+
+    #[test]
     fn agreement() {
         check(&[], Ok(None));
         check(&[(1, Ok(record(1, 7, 2)))], Ok(Some(7)));

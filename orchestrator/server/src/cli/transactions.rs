@@ -204,6 +204,8 @@ struct Shown {
 struct ShownStep {
     step: String,
     #[serde(default)]
+    branch: Option<String>,
+    #[serde(default)]
     participant: Option<String>,
     phase: String,
     #[serde(default)]
@@ -523,6 +525,13 @@ fn about(id: &TransactionId, failure: &Failure) -> Failure {
     Failure::new(failure.exit, format_args!("{id}: {failure}"))
 }
 
+impl ShownStep {
+    /// The step, and in a group the branch.
+    fn called(&self) -> String {
+        self.branch.as_ref().map_or_else(|| self.step.clone(), |branch| format!("{}/{branch}", self.step))
+    }
+}
+
 fn one_table(shown: &Shown) -> String {
     let mut lines = vec![format!("{} {}", shown.id, shown.status)];
     let fields = [
@@ -538,7 +547,7 @@ fn one_table(shown: &Shown) -> String {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let row = |step: &ShownStep| {
             [
-                step.step.clone(),
+                step.called(),
                 text(&step.participant),
                 step.phase.clone(),
                 text(&step.operation),

@@ -74,6 +74,7 @@ impl Ask {
             replyto: "sagamore.inbox/0".into(),
             traceparent: None,
             replytoken: None,
+            unilateral_after: None,
             data: self.told.as_ref(),
         }
     }

@@ -46,17 +46,22 @@ const TABLE: &[(&str, &str, Case)] = &[
         Test("owed_outputs_are_stored_so_many_bytes_to_a_record"),
     ),
     (
-        "orchestrator/decider/src/definition/check.rs",
+        "orchestrator/decider/src/definition/check/mod.rs",
+        "BRANCHES_MAX",
+        Test("a_definition_has_so_many_branches_and_a_group"),
+    ),
+    (
+        "orchestrator/decider/src/definition/check/mod.rs",
         "ATTEMPTS_MAX",
         Test("the_numbers_of_a_definition_keep_their_ranges"),
     ),
     (
-        "orchestrator/decider/src/definition/check.rs",
+        "orchestrator/decider/src/definition/check/mod.rs",
         "FACTOR_MAX",
         Test("the_numbers_of_a_definition_keep_their_ranges"),
     ),
     (
-        "orchestrator/decider/src/definition/check.rs",
+        "orchestrator/decider/src/definition/check/mod.rs",
         "FAN_OUT_MAX",
         Test("so_many_steps_wait_for_one_and_one_for_so_many"),
     ),

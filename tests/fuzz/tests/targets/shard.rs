@@ -166,6 +166,7 @@ fn addressed(value: Option<&[u8]>) -> Option<(String, Option<Birth>)> {
         Ok(Input::Reply(reply)) => (reply.address.subject.to_string(), Some(reply.address.birth)),
         Ok(Input::Timer(timer)) => (timer.subject.to_string(), Some(timer.birth)),
         Ok(Input::Undeliverable(lost)) => (lost.address.subject.to_string(), Some(lost.address.birth)),
+        Ok(Input::Inquiry(inquiry)) => (inquiry.subject.to_string(), Some(inquiry.birth)),
         Ok(Input::Verb(verb)) => (verb.subject.to_string(), None),
         Ok(Input::Shard(_) | Input::Definition(_)) => return None,
         Err(error) => (error.start?.to_string(), None),

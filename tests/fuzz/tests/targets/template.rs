@@ -1,12 +1,11 @@
 //! Templates over data: the first line is the template, the second the data, the third a result.
 
-use sagamore_decider::definition::plan::StepIndex;
+use sagamore_decider::definition::plan::BranchIndex;
 use sagamore_decider::definition::template::{
-    KEY_MAX_BYTES, PATH_SEGMENTS_MAX, PATHS_MAX, RENDERED_MAX_BYTES, RenderError, Scope, Template,
+    KEY_MAX_BYTES, PATH_SEGMENTS_MAX, PATHS_MAX, RENDERED_MAX_BYTES, RenderError, ResultPath, Scope, Template,
 };
 use sagamore_fuzz::Target;
 use sagamore_schemas::definition::ExactJson;
-use sagamore_schemas::ids::Name;
 use serde_json::value::RawValue;
 
 #[test]
@@ -22,9 +21,11 @@ fn what_is_rendered_is_json_within_its_bound() {
 }
 
 fn check(document: &ExactJson, data: Option<&RawValue>, result: Option<&RawValue>) {
-    let resolve = |name: &str| -> Result<(StepIndex, Name), String> {
+    let resolve = |name: &str, next: Option<&str>| -> Result<ResultPath, String> {
         let position = ["a", "b"].iter().position(|known| *known == name).ok_or("no such step")?;
-        Ok((StepIndex(u16::try_from(position).unwrap()), name.parse().unwrap()))
+        let index = BranchIndex(u16::try_from(position).unwrap());
+        let branch = next.filter(|next| name == "b" && *next == "x").map(|next| next.parse().unwrap());
+        Ok(ResultPath { index, step: name.parse().unwrap(), branch })
     };
     let template = match Template::compile(document, &resolve) {
         Ok(template) => template,
@@ -38,7 +39,7 @@ fn check(document: &ExactJson, data: Option<&RawValue>, result: Option<&RawValue
         let alone = Template::compile(&ExactJson::Text(printed.clone()), &resolve).unwrap();
         assert_eq!(alone.paths().collect::<Vec<_>>(), [*path], "{printed}");
     }
-    let of_step = |index: StepIndex| result.filter(|_| index == StepIndex(0));
+    let of_step = |index: BranchIndex| result.filter(|_| index == BranchIndex(0));
     let scope = Scope { transaction: &"t".parse().unwrap(), input: data, result: &of_step };
     match template.render(&scope) {
         Ok(json) => {

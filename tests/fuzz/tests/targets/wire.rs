@@ -2,7 +2,7 @@
 
 use sagamore_fuzz::Target;
 use sagamore_schemas::ids::Partition;
-use sagamore_schemas::wire::{Input, ReadError, read_command, read_input, read_outcome};
+use sagamore_schemas::wire::{Asked, Input, ReadError, read_asked, read_input, read_outcome};
 
 /// Longest cause: a record is a document of at most so many bytes, and nobody wants to read it twice.
 const CAUSE_BYTES_MAX: usize = 100_000;
@@ -26,6 +26,7 @@ fn input(bytes: &[u8]) {
         Input::Reply(reply) => reply.to_json(),
         Input::Timer(timer) => timer.to_json(),
         Input::Undeliverable(lost) => lost.to_json(),
+        Input::Inquiry(inquiry) => inquiry.to_json(),
         Input::Verb(verb) => verb.to_json(),
         Input::Shard(verb) => verb.to_json(Partition(0)),
         Input::Definition(definition) => definition.to_json(),
@@ -36,12 +37,16 @@ fn input(bytes: &[u8]) {
 }
 
 fn command(bytes: &[u8]) {
-    match read_command(Some(bytes)) {
-        Ok(command) => {
-            let written = command.to_json();
-            let again = read_command(Some(&written)).unwrap();
-            assert_eq!(format!("{again:?}"), format!("{command:?}"), "{}", text(&written));
-            assert_eq!(again.to_json(), written);
+    let written = |asked: &Asked<'_>| match asked {
+        Asked::Command(command) => command.to_json(),
+        Asked::Verdict(verdict) => verdict.to_json(),
+    };
+    match read_asked(Some(bytes)) {
+        Ok(asked) => {
+            let once = written(&asked);
+            let again = read_asked(Some(&once)).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{asked:?}"), "{}", text(&once));
+            assert_eq!(written(&again), once);
         }
         Err(error) => is_told(&error),
     }

@@ -300,7 +300,11 @@ impl Path {
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = |f: &mut fmt::Formatter<'_>, key: &str| {
-            if is_identifier(key) { write!(f, ".{key}") } else { write!(f, "[{key:?}]") }
+            if is_identifier(key) {
+                write!(f, ".{key}")
+            } else {
+                write!(f, "[{}]", serde_json::Value::from(key))
+            }
         };
         match &self.root {
             Root::Input => f.write_str("input")?,

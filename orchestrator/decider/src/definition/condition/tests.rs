@@ -23,7 +23,11 @@ fn resolve(name: &str, next: Option<&str>) -> Result<ResultPath, String> {
         ("pay", _) => return Err("`pay` has branches".to_owned()),
         _ => None,
     };
-    Ok(ResultPath { index: BranchIndex(u16::try_from(position).unwrap()), step: name.parse().unwrap(), branch })
+    Ok(ResultPath {
+        index: BranchIndex(u16::try_from(position).unwrap()),
+        step: name.parse().unwrap(),
+        branch,
+    })
 }
 
 fn compiled(text: &str) -> Condition {

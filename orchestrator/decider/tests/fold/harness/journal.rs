@@ -20,6 +20,27 @@ pub struct RowsTaken {
 }
 
 impl RowsTaken {
+    /// The rows of the tables at the heads of the protocols.
+    pub fn specified() -> BTreeSet<String> {
+        let tables = [
+            include_str!("../../../src/protocol/saga.rs"),
+            include_str!("../../../src/protocol/two_phase.rs"),
+            include_str!("../../../src/protocol/three_phase.rs"),
+            include_str!("../../../src/protocol/decision.rs"),
+        ];
+        let specified: BTreeSet<String> = tables
+            .iter()
+            .flat_map(|table| table.lines())
+            .filter_map(|line| line.strip_prefix("//! | "))
+            .filter_map(|row| row.split(' ').next())
+            .filter(|word| word.len() >= 2 && word[1..].bytes().all(|byte| byte.is_ascii_digit()))
+            .map(str::to_owned)
+            .collect();
+        let last = ["S21", "P22", "H5", "T7"];
+        assert!(last.iter().all(|row| specified.contains(*row)), "the tables were found: {specified:?}");
+        specified
+    }
+
     /// The entries of one checkpoint, in the order of the log; the chain is checked.
     pub fn read(&mut self, journal: &[(Vec<u8>, Vec<u8>)]) -> Vec<Entry> {
         let mut entries: Vec<(Entry, Sealed)> = Vec::new();
