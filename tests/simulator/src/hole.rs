@@ -1,5 +1,5 @@
 //! The one hole that is known: nobody completes a checkpoint for longer than the compaction lag, right after one of which
-//! only a part was committed. Then the cleaner takes versions that the last whole checkpoint needs, and every takeover
+//! only a part was committed: every server is away, or the shard stands halted at a record until an operator comes. Then the cleaner takes versions that the last whole checkpoint needs, and every takeover
 //! halts the shard (SAG-001), as rule 2 of the design says for a state that is not what was counted.
 //!
 //! Such a halt is accepted with its evidence, and told; without the evidence it is a violation.

@@ -153,7 +153,9 @@ impl World {
         let doomed = self.doomed.get(&partition).copied();
         let hole = self.hole(partition).map(str::to_owned);
         let has_cause = match error {
-            TakeoverError::State(RestoreError::Incomplete { .. }) if hole.is_some() => {
+            TakeoverError::State(RestoreError::Incomplete { .. })
+                if hole.is_some() && doomed != Some(Fault::StateLost) =>
+            {
                 self.accepted.extend(hole.map(|evidence| (partition, evidence)));
                 self.doomed.entry(partition).or_insert(Fault::Compaction);
                 true
