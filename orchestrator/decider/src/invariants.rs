@@ -28,7 +28,7 @@ invariants! {
     ONLY_OPEN_ENDS 4 "A turn is an open transaction's; only what is open ends."
     DEFINITIONS_STAY 5 "A definition in use is never forgotten."
     ENDED_BEFORE_TOMBSTONE 6 "A tombstone follows a record that says \"ended\", of an earlier checkpoint."
-    COMMANDS_TO_PARTICIPANTS 7 "What goes to a participant is a command."
+    COMMANDS_TO_PARTICIPANTS 7 "What goes to a participant is a command, or the answer to an inquiry."
     ONE_CHECKPOINT 8 "Only a checkpoint that is being written is written."
     STAGES_IN_ORDER 9 "The stages of a takeover come in their order."
     ONE_STORY 10 "Whoever folds a record says the same, byte for byte."

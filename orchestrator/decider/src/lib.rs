@@ -29,6 +29,7 @@ pub mod transaction;
 pub mod view;
 
 mod inquiry;
+mod outcome;
 mod protocol;
 mod start;
 mod stored;

@@ -149,7 +149,9 @@ impl Outbox {
                 return;
             }
             Err(error) => {
-                unreachable!("SAG-INV-7 what goes to a participant is a command or a verdict: {error}")
+                unreachable!(
+                    "SAG-INV-7 what goes to a participant is a command, or the answer to an inquiry: {error}"
+                )
             }
         };
         let (key, value) = lost;

@@ -17,15 +17,15 @@ use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Birth, Span, Time, TransactionId};
 use sagamore_schemas::log::JournalEntry;
 use sagamore_schemas::wire::{
-    Authority, DefinitionApplied, Input, Occasion, Outcome, OutcomeKind, Payload, PayloadRef, Reply,
-    ShardVerb, ShardWish, Timer, Undeliverable, Verb, Wish, read_input,
+    Authority, DefinitionApplied, Input, Occasion, Outcome, OutcomeKind, PayloadRef, Reply, ShardVerb,
+    ShardWish, Timer, Undeliverable, Verb, Wish, read_input,
 };
 
-use crate::definition::plan::PlanStep;
 use crate::definitions::{Adopted, Definitions};
 use crate::finished::{Ending, Finished, seconds};
 use crate::identity::Identity;
 use crate::journal::Journal;
+use crate::outcome::{outcome, outcome_output};
 use crate::output::{Destination, Notice, Output, Record};
 use crate::planted::{self, Defect};
 use crate::protocol::{call, decision};
@@ -33,7 +33,7 @@ use crate::settings::Settings;
 use crate::stored::Stored;
 use crate::timers::{TimerEntry, TimerOwner, Timers};
 use crate::transaction::Transaction;
-use crate::turn::{Heeded, Turn, field};
+use crate::turn::{Heeded, Turn};
 
 /// Longest reason that is kept: 500 steps with one each, every byte of it escaped, fit beside the payloads in a state
 /// record.
@@ -587,57 +587,6 @@ pub(crate) fn fingerprint_of(definition: &str, input_hash: sagamore_schemas::log
         digest.0[6],
         digest.0[7],
     ])
-}
-
-fn outcome(
-    identity: &Identity,
-    transaction: &Transaction,
-    kind: OutcomeKind,
-    reason: Option<&str>,
-    plan: &crate::definition::plan::Plan,
-) -> Output {
-    let data = match kind {
-        OutcomeKind::Committed => {
-            let results: Vec<String> =
-                plan.steps.iter().filter_map(|step| result_of(step, transaction)).collect();
-            match Payload::from_json(format!("{{\"steps\":{{{}}}}}", results.join(","))) {
-                Ok(payload) => payload,
-                Err(error) => unreachable!("results are JSON: {error}"),
-            }
-        }
-        OutcomeKind::Compensated | OutcomeKind::Aborted | OutcomeKind::Refused | OutcomeKind::Stuck => {
-            Payload::Absent
-        }
-    };
-    outcome_output(&Outcome {
-        subject: transaction.id.clone(),
-        outcome: kind,
-        occasion: Occasion::Transaction { birth: transaction.birth, revision: transaction.revision },
-        instance: identity.instance,
-        definition: Some(Cow::Owned(transaction.definition.to_string())),
-        reason: reason.map(Cow::Borrowed),
-        data: data.as_ref(),
-    })
-}
-
-/// The result of a step as a field of a JSON object: that of its branch, or under a protocol those of its branches.
-fn result_of(step: &PlanStep, transaction: &Transaction) -> Option<String> {
-    let named = step.branches.iter().zip(transaction.branches_of(step));
-    if step.is_group {
-        let results: Vec<String> =
-            named.filter_map(|(planned, branch)| field(planned.name.as_str(), &branch.result)).collect();
-        return (!results.is_empty()).then(|| format!("\"{}\":{{{}}}", step.name, results.join(",")));
-    }
-    named.filter_map(|(_, branch)| field(step.name.as_str(), &branch.result)).next()
-}
-
-fn outcome_output(told: &Outcome<'_>) -> Output {
-    Output {
-        destination: Destination::Outcomes,
-        key: Some(told.subject.as_str().as_bytes().into()),
-        value: Some(told.to_json()),
-        headers: Vec::new(),
-    }
 }
 
 /// Cuts what people and participants wrote: it is kept with the transaction and in the journal, beside the payloads whose

@@ -104,13 +104,6 @@ impl Turn<'_> {
         self.timers.disarm(deadline_timer(transaction));
     }
 
-    /// Whether a step is to be done: `false` means that it is skipped. An error is a refusal of the step.
-    pub fn is_wanted(&self, transaction: &Transaction, step: &PlanStep) -> Result<bool, String> {
-        let Some(condition) = &step.when else { return Ok(true) };
-        let answer = with_scope(transaction, |scope| condition.evaluate(scope));
-        answer.map_err(|error| format!("when: {error}"))
-    }
-
     /// Sends a command and waits for its answer. Fails, and sends nothing, when its input cannot be mapped.
     pub fn ask(
         &mut self,
@@ -209,6 +202,12 @@ pub(crate) fn deadline_timer(transaction: &Transaction) -> TimerEntry {
         birth_offset: transaction.birth.offset,
         owner: TimerOwner::Deadline,
     }
+}
+
+/// Whether a step is to be done: `false` means that it is skipped. An error is a refusal of the step.
+pub(crate) fn is_wanted(transaction: &Transaction, step: &PlanStep) -> Result<bool, String> {
+    let Some(condition) = &step.when else { return Ok(true) };
+    with_scope(transaction, |scope| condition.evaluate(scope)).map_err(|error| format!("when: {error}"))
 }
 
 /// The key of what is sent to a branch: its instances share the work by it.

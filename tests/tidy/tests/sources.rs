@@ -8,25 +8,15 @@ use sagamore_tidy::{assert_none, code, read, tracked, tracked_texts};
 const LINES_MAX: usize = 700;
 /// From here on somebody should think about where to cut.
 const LINES_ASK: usize = 500;
-/// Longer ones, each with its reason and its own bound.
-const LONGER: &[(&str, usize, &str)] = &[(
-    900,
-    "the rules of a definition are judged in one pass over the same facts; cut it when groups get theirs",
-)];
-
 #[test]
 fn no_source_is_too_long() {
     let mut wrong = Vec::new();
     for (name, source) in tracked_texts(".rs") {
         let lines = source.lines().count();
-        match LONGER.iter().find(|(longer, ..)| *longer == name) {
-            Some((_, most, _)) if lines > *most => {
-                wrong.push(format!("{name} has {lines} lines, {most} at most"));
-            }
-            Some(_) if lines <= LINES_MAX => wrong.push(format!("{name} needs no exception any more")),
-            None if lines > LINES_MAX => wrong.push(format!("{name} has {lines} lines, {LINES_MAX} at most")),
-            None if lines > LINES_ASK => println!("{name} has {lines} lines: where would it be cut?"),
-            Some(_) | None => {}
+        if lines > LINES_MAX {
+            wrong.push(format!("{name} has {lines} lines, {LINES_MAX} at most"));
+        } else if lines > LINES_ASK {
+            println!("{name} has {lines} lines: where would it be cut?");
         }
     }
     assert_none(&wrong, "sources that are too long:");

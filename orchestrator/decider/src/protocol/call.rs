@@ -9,7 +9,7 @@ use super::{decision, saga, two_phase};
 use crate::definition::plan::{BranchIndex, Retry};
 use crate::planted::{self, Defect};
 use crate::transaction::{BranchPhase, Call, Transaction};
-use crate::turn::{Heeded, Turn};
+use crate::turn::{Heeded, Turn, is_wanted};
 
 /// Why a branch is answered as it is.
 pub(super) const REASON_TOO_LARGE: &str = "the result does not fit in the transaction";
@@ -153,7 +153,7 @@ pub(super) fn ask_again(
 ) {
     let next = Call { attempt: call.attempt + 1, tries, ..call };
     let is_wanted = match call.attempt {
-        0 => turn.is_wanted(transaction, turn.plan.branch(index).0),
+        0 => is_wanted(transaction, turn.plan.branch(index).0),
         _ => Ok(true),
     };
     if let Err(reason) = is_wanted.and_then(|_| turn.ask(transaction, index, next)) {

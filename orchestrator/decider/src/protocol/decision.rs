@@ -49,7 +49,7 @@ use super::three_phase::{is_one_short, next_to_commit};
 use crate::definition::plan::PlanStep;
 use crate::planted::{self, Defect};
 use crate::transaction::{BranchPhase, Call, Phase, Transaction};
-use crate::turn::Turn;
+use crate::turn::{Turn, is_wanted};
 
 /// The timer of the deadline has fired, and stood.
 pub(crate) fn on_deadline(turn: &mut Turn<'_>, transaction: &mut Transaction) {
@@ -111,13 +111,11 @@ pub(crate) fn advance(turn: &mut Turn<'_>, transaction: &mut Transaction) -> Opt
 
 fn is_decided(turn: &Turn<'_>, transaction: &Transaction) -> bool {
     let plan = turn.plan;
-    match plan.pivot().map(|pivot| plan.step(pivot)) {
-        Some(pivot) => has_passed(transaction, pivot) || is_one_short(transaction, pivot),
-        None => {
-            let decides = |step: &&PlanStep| step.kind != StepKind::Retriable;
-            plan.steps.iter().filter(decides).all(|step| has_passed(transaction, step))
-        }
+    if let Some(pivot) = plan.pivot().map(|pivot| plan.step(pivot)) {
+        return has_passed(transaction, pivot) || is_one_short(transaction, pivot);
     }
+    let decides = |step: &&PlanStep| step.kind != StepKind::Retriable;
+    plan.steps.iter().filter(decides).all(|step| has_passed(transaction, step))
 }
 
 fn is_done(phase: &BranchPhase) -> bool {
@@ -174,15 +172,15 @@ enum Begun {
 }
 
 fn begin(turn: &mut Turn<'_>, transaction: &mut Transaction, step: &PlanStep) -> Begun {
-    let is_wanted = turn.is_wanted(transaction, step);
-    if is_wanted == Ok(false) {
+    let wanted = is_wanted(transaction, step);
+    if wanted == Ok(false) {
         step.indexes().for_each(|index| turn.enter(transaction, index, BranchPhase::Skipped));
         return Begun::Skipped;
     }
     let operation = if step.protocol.is_some() { Operation::Prepare } else { Operation::Execute };
     for index in step.indexes() {
         let call = turn.first_call(operation);
-        let asked = is_wanted.clone().and_then(|_| turn.ask(transaction, index, call));
+        let asked = wanted.clone().and_then(|_| turn.ask(transaction, index, call));
         let Err(reason) = asked else { continue };
         transaction.branch_mut(index).reason = Some(reason.as_str().into());
         if step.kind == StepKind::Retriable {

@@ -96,12 +96,12 @@ const TABLE: &[(&str, &str, Case)] = &[
         Test("a_condition_does_so_much_work"),
     ),
     (
-        "orchestrator/decider/src/definition/source.rs",
+        "orchestrator/decider/src/definition/source/mod.rs",
         "TEXT_DEPTH_MAX",
         Test("a_text_of_a_definition_has_so_many_bytes_and_levels"),
     ),
     (
-        "orchestrator/decider/src/definition/source.rs",
+        "orchestrator/decider/src/definition/source/mod.rs",
         "SHAPE_FAULTS_MAX",
         Test("so_many_faults_of_shape_are_told"),
     ),

@@ -117,6 +117,8 @@ impl Check {
     }
 }
 
+type Parts<'a> = (&'a Step, (Option<Condition>, Vec<PlanBranch>));
+
 fn assembled(
     definition: &Definition,
     graph: &Graph,
@@ -124,7 +126,6 @@ fn assembled(
 ) -> Plan {
     let indexes = |list: &[usize]| list.iter().map(|&position| StepIndex::from_position(position)).collect();
     let first_branches = first_branches(definition);
-    type Parts<'a> = (&'a Step, (Option<Condition>, Vec<PlanBranch>));
     let step = |(position, (step, (when, branches))): (usize, Parts<'_>)| PlanStep {
         name: step.name.clone(),
         kind: role(step),

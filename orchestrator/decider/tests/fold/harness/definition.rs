@@ -55,7 +55,7 @@ fn step(part: &str) -> String {
             Some(("input", _)) if part.contains("branches=") => {}
             Some(("input", json)) => write!(fields, r#","input":{json}"#).unwrap(),
             Some((name @ ("key" | "timeout" | "commit" | "when"), value)) => {
-                write!(fields, r#","{name}":"{value}""#).unwrap()
+                write!(fields, r#","{name}":"{value}""#).unwrap();
             }
             Some((name @ ("attempts" | "factor"), value)) => retry.push(format!(r#""{name}":{value}"#)),
             Some((name @ ("backoff" | "max"), value)) => retry.push(format!(r#""{name}":"{value}""#)),
