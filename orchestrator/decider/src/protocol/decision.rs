@@ -214,11 +214,8 @@ pub(super) fn roll_back(turn: &mut Turn<'_>, transaction: &mut Transaction, reas
                 Operation::Execute | Operation::Prepare => {
                     turn.enter(transaction, index, BranchPhase::Unknown);
                 }
-                // A group of its own, whose votes were complete: it commits, and is compensated then.
-                Operation::Precommit | Operation::Commit => {}
-                Operation::Compensate | Operation::Abort => {
-                    unreachable!("SAG-INV-1 one decision: {}", transaction.birth)
-                }
+                // What has been decided goes on: a compensatable group commits, and is compensated then.
+                Operation::Precommit | Operation::Commit | Operation::Compensate | Operation::Abort => {}
             },
             BranchPhase::Prepared
             | BranchPhase::Precommitted
