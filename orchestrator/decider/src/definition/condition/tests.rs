@@ -424,7 +424,8 @@ proptest! {
         let theirs = cel::Program::compile(&text).unwrap().execute(&context);
         if let Ok(cel::Value::Bool(theirs)) = theirs {
             let ours = evaluated(&condition, &serde_json::to_string(&input).unwrap());
-            let is_refused = matches!(ours, Err(EvaluationError::Kinds { what, .. }) if REFUSED.contains(&what));
+            // Such a refusal may hide behind another error: `missing || refused` says `missing`.
+            let is_refused = ours.is_err() && REFUSED.iter().any(|word| text.contains(&format!("{word}(")));
             prop_assert!(is_refused || ours == Ok(theirs), "{}: {:?}, but cel says {}", text, ours, theirs);
         }
     }
