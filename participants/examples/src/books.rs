@@ -88,6 +88,9 @@ struct Entry {
     key: Box<str>,
     attempt: u32,
     amount: u64,
+    /// What of it is taken or given back; the rest comes in, and is in the business state.
+    #[serde(skip)]
+    counted: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
@@ -95,12 +98,37 @@ struct Entry {
 enum Direction {
     Applied,
     Undone,
+    Held,
+    Confirmed,
+    Released,
 }
 
+/// How often each has happened to one branch.
 #[derive(Default)]
 struct Marks {
     applied: u8,
     undone: u8,
+    held: u8,
+    confirmed: u8,
+    released: u8,
+}
+
+impl Marks {
+    /// Counts one; says whether it should not have happened.
+    fn count(&mut self, effect: Direction) -> bool {
+        let count = match effect {
+            Direction::Applied => &mut self.applied,
+            Direction::Undone => &mut self.undone,
+            Direction::Held => &mut self.held,
+            Direction::Confirmed => &mut self.confirmed,
+            Direction::Released => &mut self.released,
+        };
+        *count = count.saturating_add(1);
+        let is_repeated = *count > 1;
+        let done = self.applied.saturating_add(self.confirmed);
+        let decided = self.confirmed.saturating_add(self.released);
+        is_repeated || done > 1 || self.undone > done || decided > self.held
+    }
 }
 
 impl Ledger {
@@ -113,12 +141,37 @@ impl Ledger {
 
     /// An effect of this command took `amount`.
     pub fn applied(&mut self, participant: &'static str, command: &Command<'_>, amount: u64) {
-        self.pending.push(Entry::of(participant, Direction::Applied, command, amount));
+        self.pending.push(Entry::of(participant, Direction::Applied, command, amount, amount));
+    }
+
+    /// An effect of this command brought `amount` in.
+    pub fn brought(&mut self, participant: &'static str, command: &Command<'_>, amount: u64) {
+        self.pending.push(Entry::of(participant, Direction::Applied, command, amount, 0));
     }
 
     /// This command undid an effect and gave back `amount`.
     pub fn undone(&mut self, participant: &'static str, command: &Command<'_>, amount: u64) {
-        self.pending.push(Entry::of(participant, Direction::Undone, command, amount));
+        self.pending.push(Entry::of(participant, Direction::Undone, command, amount, amount));
+    }
+
+    /// This command undid an effect that had brought `amount` in.
+    pub fn taken_back(&mut self, participant: &'static str, command: &Command<'_>, amount: u64) {
+        self.pending.push(Entry::of(participant, Direction::Undone, command, amount, 0));
+    }
+
+    /// A vote: `amount` is taken, and waits for the decision.
+    pub fn held(&mut self, participant: &'static str, command: &Command<'_>, amount: u64) {
+        self.pending.push(Entry::of(participant, Direction::Held, command, amount, amount));
+    }
+
+    /// The decision is commit: the effect of `amount` is there.
+    pub fn confirmed(&mut self, participant: &'static str, command: &Command<'_>, amount: u64) {
+        self.pending.push(Entry::of(participant, Direction::Confirmed, command, amount, 0));
+    }
+
+    /// The decision is abort: `amount` is given back, and nobody has seen an effect.
+    pub fn released(&mut self, participant: &'static str, command: &Command<'_>, amount: u64) {
+        self.pending.push(Entry::of(participant, Direction::Released, command, amount, amount));
     }
 
     /// What has happened so far.
@@ -129,30 +182,23 @@ impl Ledger {
     fn book(&mut self, entry: Entry) {
         match entry.effect {
             Direction::Applied => {
-                self.kept.taken += entry.amount;
+                self.kept.taken += entry.counted;
                 self.kept.effects += 1;
             }
             Direction::Undone => {
-                self.kept.returned += entry.amount;
+                self.kept.returned += entry.counted;
                 self.kept.undone += 1;
             }
+            Direction::Held => self.kept.taken += entry.counted,
+            Direction::Confirmed => self.kept.effects += 1,
+            Direction::Released => self.kept.returned += entry.counted,
         }
         self.write(&entry);
         if self.watched.len() >= WATCHED_MAX && !self.watched.contains_key(&entry.key) {
             self.kept.unwatched += 1;
             return;
         }
-        let marks = self.watched.entry(entry.key).or_default();
-        let is_wrong = match entry.effect {
-            Direction::Applied => {
-                marks.applied = marks.applied.saturating_add(1);
-                marks.applied > 1
-            }
-            Direction::Undone => {
-                marks.undone = marks.undone.saturating_add(1);
-                marks.undone > marks.applied
-            }
-        };
+        let is_wrong = self.watched.entry(entry.key).or_default().count(entry.effect);
         self.kept.duplicates += u64::from(is_wrong);
     }
 
@@ -181,13 +227,19 @@ impl Undo for Ledger {
 }
 
 impl Entry {
-    fn of(participant: &'static str, effect: Direction, command: &Command<'_>, amount: u64) -> Self {
+    fn of(
+        participant: &'static str,
+        effect: Direction,
+        command: &Command<'_>,
+        amount: u64,
+        counted: u64,
+    ) -> Self {
         let address = &command.address;
         let key = format!(
             "{}/{}/{}/{}/{}",
             command.instance, address.subject, address.birth, address.step, address.branch
         );
         let (operation, attempt) = (address.operation, address.attempt);
-        Self { participant, effect, operation, key: key.into(), attempt, amount }
+        Self { participant, effect, operation, key: key.into(), attempt, amount, counted }
     }
 }

@@ -1,4 +1,5 @@
-//! Inventory: reserves all lines of an order in one command, or none; orders deliveries when a shelf runs low.
+//! Inventory: reserves all lines of an order in one command, or none; orders deliveries when a shelf runs low. A
+//! reserved step holds them (`prepare`) until the decision.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};
@@ -65,7 +66,7 @@ pub fn read_products(lines: impl BufRead) -> io::Result<Vec<Product>> {
         .collect()
 }
 
-/// `data` of `execute`.
+/// `data` of `execute` and `prepare`.
 #[derive(Deserialize)]
 struct Order {
     lines: Vec<Line>,
@@ -77,7 +78,7 @@ struct Line {
     quantity: u64,
 }
 
-/// `data` of `compensate`.
+/// `data` of `compensate` and `abort`.
 #[derive(Deserialize)]
 struct Undoing {
     input: Order,
@@ -201,6 +202,44 @@ impl Participant for Inventory {
     }
 
     fn execute(&self, warehouse: &mut Warehouse, command: &Command<'_>) -> Result<Effect, Fault> {
+        self.reserve(warehouse, command, Ledger::applied)
+    }
+
+    fn compensate(
+        &self,
+        warehouse: &mut Warehouse,
+        command: &Command<'_>,
+        done: &Payload,
+    ) -> Result<(), Fault> {
+        let units = release(warehouse, command, done)?;
+        warehouse.ledger.undone(NAME, command, units);
+        Ok(())
+    }
+
+    fn prepare(&self, warehouse: &mut Warehouse, command: &Command<'_>) -> Result<Effect, Fault> {
+        self.reserve(warehouse, command, Ledger::held)
+    }
+
+    fn commit(&self, warehouse: &mut Warehouse, command: &Command<'_>, done: &Payload) -> Result<(), Fault> {
+        let reservation: Reservation = crate::stored(done)?;
+        warehouse.ledger.confirmed(NAME, command, reservation.units);
+        Ok(())
+    }
+
+    fn abort(&self, warehouse: &mut Warehouse, command: &Command<'_>, done: &Payload) -> Result<(), Fault> {
+        let units = release(warehouse, command, done)?;
+        warehouse.ledger.released(NAME, command, units);
+        Ok(())
+    }
+}
+
+impl Inventory {
+    fn reserve(
+        &self,
+        warehouse: &mut Warehouse,
+        command: &Command<'_>,
+        book: fn(&mut Ledger, &'static str, &Command<'_>, u64),
+    ) -> Result<Effect, Fault> {
         if let Some(refusal) = self.injection.refusal(NAME, command) {
             return Ok(refusal);
         }
@@ -212,26 +251,21 @@ impl Participant for Inventory {
             Ok(units) => units,
             Err(reason) => return Ok(Effect::refused(reason)),
         };
-        warehouse.ledger.applied(NAME, command, units);
+        book(&mut warehouse.ledger, NAME, command, units);
         Effect::done(&Reservation { reservation: crate::token("res", command), units })
     }
+}
 
-    fn compensate(
-        &self,
-        warehouse: &mut Warehouse,
-        command: &Command<'_>,
-        done: &Payload,
-    ) -> Result<(), Fault> {
-        let reservation: Reservation = crate::stored(done)?;
-        let undoing: Undoing = crate::asked(command)?;
-        let reserved = wanted(&undoing.input).map_err(|_| Fault::new("the order has changed"))?;
-        let units = warehouse.release(&reserved)?;
-        if units != reservation.units {
-            return Err(Fault::new(format!("{} units were reserved, not {units}", reservation.units)));
-        }
-        warehouse.ledger.undone(NAME, command, units);
-        Ok(())
+/// Puts back what this branch has reserved or holds.
+fn release(warehouse: &mut Warehouse, command: &Command<'_>, done: &Payload) -> Result<u64, Fault> {
+    let reservation: Reservation = crate::stored(done)?;
+    let undoing: Undoing = crate::asked(command)?;
+    let reserved = wanted(&undoing.input).map_err(|_| Fault::new("the order has changed"))?;
+    let units = warehouse.release(&reserved)?;
+    if units != reservation.units {
+        return Err(Fault::new(format!("{} units were reserved, not {units}", reservation.units)));
     }
+    Ok(units)
 }
 
 /// Units by product: an order may name a product twice.

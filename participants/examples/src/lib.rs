@@ -1,10 +1,13 @@
-//! The example participants of an order: inventory, payment, shipping.
+//! The example participants: inventory, payment and shipping of an order, and a bank.
 //!
 //! | participant | `execute` takes | and answers | refuses | `compensate` |
 //! |---|---|---|---|---|
 //! | `inventory` | `{"order": …, "lines": [{"product": 11, "quantity": 12}]}` | `{"reservation": "res-order-1-0-7", "units": 12}` | `out-of-stock: product 11`, `unknown-product: 11` | releases |
 //! | `payment` | `{"customer": "VINET", "amount_cents": 44000}` | `{"receipt": "rcp-order-1-0-7", "amount_cents": 44000}` | `credit-limit: customer VINET` | refunds |
 //! | `shipping` | `{"country": "France", "order": …}` | `{"tracking": "trk-order-1-0-7"}` | `no-carrier: Norway` | cancels the booking |
+//! | `bank` | `{"account": "alice", "debit_cents": 100}`, or `credit_cents` | `{"posting": "pst-order-1-0-7"}` | `insufficient-funds: account alice` | takes it back |
+//!
+//! `inventory` and `bank` also vote: `prepare` takes the same and holds it until `commit` or `abort`.
 //!
 //! Unknown fields are ignored: a line may be passed on as it stands in an order. What cannot be read is refused
 //! as `bad-input: …`. Results follow from transaction id and birth.
@@ -24,6 +27,7 @@ mod books;
 mod injection;
 mod run;
 
+pub mod bank;
 pub mod inventory;
 pub mod payment;
 pub mod shipping;

@@ -10,6 +10,7 @@ use sagamore_participant::memory::{BRANCHES_MAX_DEFAULT, MemoryStore};
 use sagamore_participant::{Counters, Handle, Runtime, RuntimeError};
 use sagamore_schemas::ids::Name;
 
+use crate::bank::{self, Bank};
 use crate::books::{Books, Ledger};
 use crate::injection::Injection;
 use crate::inventory::{self, Inventory, Product, Restock, Warehouse};
@@ -25,11 +26,15 @@ pub enum Kind {
     Payment,
     /// Books parcels.
     Shipping,
+    /// Moves money.
+    Bank,
 }
 
 impl Kind {
-    /// All of them, in the order of the saga.
-    pub const ALL: [Self; 3] = [Self::Inventory, Self::Payment, Self::Shipping];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Inventory, Self::Payment, Self::Shipping, Self::Bank];
+    /// Those of the order saga, in its order.
+    pub const OF_AN_ORDER: [Self; 3] = [Self::Inventory, Self::Payment, Self::Shipping];
 
     /// As on the command line, and as the participant is named.
     pub const fn as_str(self) -> &'static str {
@@ -37,6 +42,7 @@ impl Kind {
             Self::Inventory => "inventory",
             Self::Payment => "payment",
             Self::Shipping => "shipping",
+            Self::Bank => "bank",
         }
     }
 
@@ -65,7 +71,7 @@ impl FromStr for Kind {
 
 /// Not one of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no example {0:?}: inventory, payment or shipping")]
+#[error("no example {0:?}: inventory, payment, shipping or bank")]
 pub struct UnknownKind(String);
 
 /// What an example does besides its business.
@@ -87,6 +93,8 @@ pub struct Settings {
     pub credit_limit_cents: u64,
     /// Shipping: where no carrier goes.
     pub refused_countries: Vec<String>,
+    /// Bank: what every account begins with.
+    pub opening_cents: u64,
 }
 
 impl Settings {
@@ -101,6 +109,7 @@ impl Settings {
             restock: Restock::default(),
             credit_limit_cents: payment::CREDIT_LIMIT_CENTS_DEFAULT,
             refused_countries: shipping::REFUSED_COUNTRIES_DEFAULT.map(str::to_owned).into(),
+            opening_cents: bank::OPENING_CENTS_DEFAULT,
         }
     }
 }
@@ -131,6 +140,7 @@ enum AnyStore {
     Inventory(MemoryStore<Warehouse>),
     Payment(MemoryStore<Accounts>),
     Shipping(MemoryStore<Dispatch>),
+    Bank(MemoryStore<bank::Accounts>),
 }
 
 /// Starts an example. The participant's name in `settings.runtime` decides whose commands it takes; usually it is
@@ -163,6 +173,12 @@ pub fn spawn(kind: Kind, settings: &Settings) -> Result<Running, SpawnError> {
             let store = MemoryStore::with_branches_max(dispatch, branches_max);
             let handle = Runtime::spawn(Shipping { injection }, store.clone(), &runtime)?;
             (handle, AnyStore::Shipping(store))
+        }
+        Kind::Bank => {
+            let accounts = bank::Accounts::new(settings.opening_cents, ledger);
+            let store = MemoryStore::with_branches_max(accounts, branches_max);
+            let handle = Runtime::spawn(Bank { injection }, store.clone(), &runtime)?;
+            (handle, AnyStore::Bank(store))
         }
     };
     Ok(Running { handle, store })
@@ -210,6 +226,7 @@ impl AnyStore {
             Self::Inventory(store) => store.read(Warehouse::books),
             Self::Payment(store) => store.read(Accounts::books),
             Self::Shipping(store) => store.read(Dispatch::books),
+            Self::Bank(store) => store.read(bank::Accounts::books),
         }
     }
 }

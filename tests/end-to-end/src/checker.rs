@@ -3,7 +3,7 @@
 //! | promise | checked as |
 //! |---|---|
 //! | 1 one recorded decision | every accepted start has final outcomes of one id, and all records of that id agree |
-//! | 2 effects at most once, as decided | committed: each step applied once, in full, never undone; else: nothing stands |
+//! | 2 effects at most once, as decided | committed: each wanted branch done once, in full, never undone or let go; else: nothing stands; nothing is held for ever |
 //! | 3 a told outcome never changes | what HTTP told is what the topic says; no start is answered with an error |
 //!
 //! Deliberately absent: our own types. Documents are read by name, as the design's page writes them.
@@ -16,10 +16,18 @@ use serde_json::Value;
 use crate::load::Intents;
 
 const FINAL: [&str; 3] = ["committed", "compensated", "aborted"];
-/// What a step takes of an order.
+/// What a branch takes of an order; 0: by its condition it is skipped.
 type Amount = fn(&Value) -> u64;
-/// Steps of the order saga.
-const STEPS: [(&str, Amount); 3] = [("reserve", units), ("charge", cents), ("ship", parcels)];
+/// Every branch of our definitions: `step`, or in a group `step/branch`.
+const BRANCHES: [(&str, Amount); 7] = [
+    ("reserve", units),
+    ("charge", cents),
+    ("ship", parcels),
+    ("hold", units),
+    ("insure", insured_cents),
+    ("pay/bank-a", cents),
+    ("pay/bank-b", cents),
+];
 
 /// Everything there is to judge by.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +53,8 @@ pub struct Tally {
     pub applied: usize,
     /// Effects undone.
     pub undone: usize,
+    /// Votes for yes that were let go.
+    pub released: usize,
     /// Outcomes told over HTTP.
     pub told: usize,
 }
@@ -63,10 +73,10 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { ended, repeats, applied, undone, told } = self;
+        let Self { ended, repeats, applied, undone, released, told } = self;
         let of = FINAL.map(|outcome| format!("{} {outcome}", self.of(outcome))).join(", ");
         write!(f, "{} orders: {of}; {told} told over HTTP, {repeats} told again, ", ended.len())?;
-        write!(f, "{applied} effects, {undone} undone")
+        write!(f, "{applied} effects, {undone} undone, {released} held and let go")
     }
 }
 
@@ -153,11 +163,15 @@ fn check_answers(
     }
 }
 
-/// Effects of one step of one life of a transaction.
+/// Effects of one branch of one life of a transaction.
 #[derive(Debug, Default)]
 struct Marks {
+    /// Done at once, or held and confirmed.
     applied: Vec<u64>,
     undone: Vec<u64>,
+    was_held: bool,
+    is_held: bool,
+    was_released: bool,
 }
 
 fn check_effects(
@@ -166,22 +180,32 @@ fn check_effects(
     tally: &mut Tally,
     violations: &mut Vec<String>,
 ) {
-    let mut marks: BTreeMap<(&str, &str, &str), Marks> = BTreeMap::new();
+    let mut marks: BTreeMap<(&str, &str, String), Marks> = BTreeMap::new();
     for effect in &evidence.effects {
         let parts: Vec<&str> = text(&effect["key"]).split('/').collect();
-        let [_instance, subject, birth, step, _branch] = parts[..] else {
+        let [_instance, subject, birth, step, branch] = parts[..] else {
             violations.push(format!("an effect without a key: {effect}"));
             continue;
         };
-        let marks = marks.entry((subject, birth, step)).or_default();
+        let marks = marks.entry((subject, birth, name_of(step, branch))).or_default();
         let amount = effect["amount"].as_u64().unwrap_or_default();
         match text(&effect["effect"]) {
             "applied" => marks.applied.push(amount),
             "undone" if marks.applied.len() > marks.undone.len() => marks.undone.push(amount),
+            "held" if !marks.was_held => (marks.was_held, marks.is_held) = (true, true),
+            "confirmed" if marks.is_held => {
+                marks.is_held = false;
+                marks.applied.push(amount);
+            }
+            "released" if marks.is_held => (marks.is_held, marks.was_released) = (false, true),
             other => violations.push(format!("{other} what does not stand: {effect}")),
         }
     }
     for ((subject, birth, step), marks) in &marks {
+        if marks.is_held {
+            violations.push(format!("{step} of {subject} ({birth}) is still held"));
+        }
+        tally.released += usize::from(marks.was_released);
         tally.applied += marks.applied.len();
         tally.undone += marks.undone.len();
         let place = format!("{step} of {subject} ({birth})");
@@ -201,7 +225,12 @@ fn check_effects(
                 violations.push(format!("{place} was undone: committed"));
             }
             "compensated" if stands => violations.push(format!("{place} stands: compensated")),
-            "aborted" => violations.push(format!("{place} was done: aborted")),
+            "committed" if marks.was_released => {
+                violations.push(format!("{place} was let go: committed"));
+            }
+            "aborted" if !marks.applied.is_empty() => {
+                violations.push(format!("{place} was done: aborted"));
+            }
             _ => {}
         }
         if marks.applied.iter().any(|applied| marks.undone.iter().any(|undone| undone != applied)) {
@@ -212,14 +241,22 @@ fn check_effects(
         let (Some(intent), "committed") = (evidence.intents.get(*subject), text(&decision["outcome"])) else {
             continue;
         };
-        for (step, amount) in STEPS.into_iter().filter(|(step, _)| intent.steps.contains(step)) {
-            let done =
-                marks.get(&(*subject, text(&decision["birth"]), step)).map(|marks| marks.applied.clone());
-            if done != Some(vec![amount(&intent.input)]) {
-                violations.push(format!("{subject} is committed, and {step} did {done:?}"));
+        for (name, amount) in BRANCHES.into_iter().filter(|(name, _)| intent.branches.contains(name)) {
+            let done = marks
+                .get(&(*subject, text(&decision["birth"]), name.to_owned()))
+                .map(|marks| marks.applied.clone());
+            let expected = Some(amount(&intent.input)).filter(|amount| *amount > 0);
+            if done != expected.map(|amount| vec![amount]) {
+                violations.push(format!("{subject} is committed, and {name} did {done:?}"));
             }
         }
     }
+}
+
+/// As [`BRANCHES`] has it.
+fn name_of(step: &str, branch: &str) -> String {
+    let whole = format!("{step}/{branch}");
+    if BRANCHES.iter().any(|(known, _)| *known == whole) { whole } else { step.to_owned() }
 }
 
 fn is_final(outcome: &Value) -> bool {
@@ -237,6 +274,11 @@ fn units(order: &Value) -> u64 {
 
 fn cents(order: &Value) -> u64 {
     order["total_cents"].as_u64().unwrap_or_default()
+}
+
+/// `insure` of `mixed.yaml` is wanted for dear orders only.
+fn insured_cents(order: &Value) -> u64 {
+    if cents(order) > 45_000 { cents(order) } else { 0 }
 }
 
 fn parcels(_: &Value) -> u64 {
@@ -261,8 +303,10 @@ mod tests {
     /// One order, ended so, with nothing wrong.
     fn right(kind: &str) -> Evidence {
         let input = order(4);
-        let applied = STEPS.iter().map(|(step, amount)| effect("applied", step, amount(&input)));
-        let undone = STEPS.iter().map(|(step, amount)| effect("undone", step, amount(&input)));
+        let of_an_order = &BRANCHES[..3];
+        let amount = |amount: Amount| amount(&input);
+        let applied = of_an_order.iter().map(|(step, of)| effect("applied", step, amount(*of)));
+        let undone = of_an_order.iter().map(|(step, of)| effect("undone", step, amount(*of)));
         let effects = match kind {
             "committed" => applied.collect(),
             "compensated" => applied.chain(undone).collect(),
@@ -293,6 +337,9 @@ mod tests {
 
     #[test]
     fn every_wrong_is_found() {
+        fn voted(e: &mut Evidence, then: &str) {
+            e.effects.extend([effect("held", "hold", 3), effect(then, "hold", 3)]);
+        }
         let check = |kind: &str, wrong: fn(&mut Evidence), expected: &str| {
             let mut evidence = right(kind);
             wrong(&mut evidence);
@@ -311,6 +358,13 @@ mod tests {
         check("compensated", |e| e.effects[5]["amount"] = json!(2), "undid another amount");
         check("compensated", |e| e.effects.push(effect("undone", "ship", 1)), "undone what does not stand");
         check("aborted", |e| e.effects.push(effect("applied", "ship", 1)), "was done: aborted");
+        check("aborted", |e| voted(e, "confirmed"), "was done: aborted");
+        check("compensated", |e| voted(e, "confirmed"), "stands: compensated");
+        check("committed", |e| voted(e, "released"), "was let go: committed");
+        check("committed", |e| e.effects.push(effect("held", "hold", 3)), "is still held");
+        check("aborted", |e| voted(e, "held"), "held what does not stand");
+        check("aborted", |e| e.effects.push(effect("confirmed", "hold", 3)), "confirmed what does not stand");
+        check("aborted", |e| e.effects.push(effect("released", "hold", 3)), "released what does not stand");
         check("aborted", |e| e.dead_letters.push("why".to_owned()), "a dead letter: why");
         check("aborted", |e| e.intents.clear(), "nobody started");
         let told = |e: &mut Evidence| e.intents.get_mut("o-1").unwrap().told = vec![outcome("committed", 5)];

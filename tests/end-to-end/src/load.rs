@@ -32,8 +32,8 @@ const ACCEPTED_WITHIN: Duration = Duration::from_secs(90);
 pub struct Intent {
     /// The order.
     pub input: Value,
-    /// The steps of its definition.
-    pub steps: &'static [&'static str],
+    /// The branches of its definition: `step`, or in a group `step/branch`.
+    pub branches: &'static [&'static str],
     /// Whether it is in the inbox for certain: acknowledged by the server or by the broker.
     pub accepted: bool,
     /// Outcomes told over HTTP.
@@ -45,7 +45,17 @@ pub struct Intent {
 impl Intent {
     /// An order of three steps.
     pub fn new(input: Value, accepted: bool) -> Self {
-        Self { input, steps: &["reserve", "charge", "ship"], accepted, told: Vec::new(), wrong: Vec::new() }
+        Self::of("order", input, accepted)
+    }
+
+    /// A transaction of one of the definitions in this crate's folder.
+    pub fn of(definition: &str, input: Value, accepted: bool) -> Self {
+        let branches: &[&str] = match definition {
+            "mixed" => &["reserve", "hold", "insure", "pay/bank-a", "pay/bank-b", "ship"],
+            "two-phase" | "three-phase" => &["pay/bank-a", "pay/bank-b"],
+            _ => &["reserve", "charge", "ship"],
+        };
+        Self { input, branches, accepted, told: Vec::new(), wrong: Vec::new() }
     }
 }
 
@@ -148,7 +158,7 @@ async fn work(shared: Arc<Shared>) {
         }
         let id = format!("{}-{number}", shared.name);
         let input = order(number);
-        shared.intents().insert(id.clone(), Intent::new(input.clone(), false));
+        shared.intents().insert(id.clone(), Intent::of(shared.definition, input.clone(), false));
         match number % 3 {
             0 => start_by_record(&shared, &id, &input).await,
             1 => start_by_request(&shared, &id, &input, number, None).await,

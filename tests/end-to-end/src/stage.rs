@@ -145,9 +145,22 @@ impl Stage {
 
     /// Starts an example participant; its effects are written to a file.
     pub fn participant(&self, example: &str, more: &[&str]) -> Process {
-        let effects = self.effects_file(example).display().to_string();
-        let mut arguments =
-            vec!["participant", example, "--kafka", &self.bootstrap, "--prefix", &self.prefix];
+        self.participant_as(example, example, more)
+    }
+
+    /// The same under a name of its own.
+    pub fn participant_as(&self, example: &str, name: &str, more: &[&str]) -> Process {
+        let effects = self.effects_file(name).display().to_string();
+        let mut arguments = vec![
+            "participant",
+            example,
+            "--name",
+            name,
+            "--kafka",
+            &self.bootstrap,
+            "--prefix",
+            &self.prefix,
+        ];
         arguments.extend(["--effects", &effects]);
         let products = self.folder().join("products.jsonl").display().to_string();
         if example == "inventory" {
@@ -159,9 +172,12 @@ impl Stage {
         if example == "payment" {
             arguments.extend(["--credit-limit-cents", &limit]);
         }
+        if example == "bank" {
+            arguments.extend(["--opening-cents", &limit]);
+        }
         arguments.extend(more);
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-        self.spawn(&format!("{example}-{}", self.count()), &arguments)
+        self.spawn(&format!("{name}-{}", self.count()), &arguments)
     }
 
     /// Starts the three examples. Together they refuse one order in ten, and fail now and then.
@@ -224,8 +240,12 @@ impl Stage {
 
     /// Every effect, in the order of each participant.
     pub fn effects(&self) -> Vec<Value> {
-        let files = PARTICIPANTS.map(|example| self.effects_file(example));
-        let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap_or_default()).collect();
+        let files = fs::read_dir(self.folder()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let is_effects = |path: &PathBuf| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("effects-"))
+        };
+        let text: String =
+            files.filter(is_effects).map(|file| fs::read_to_string(file).unwrap_or_default()).collect();
         text.lines().map(|line| serde_json::from_str(line).expect("a whole line")).collect()
     }
 

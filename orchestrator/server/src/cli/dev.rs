@@ -150,7 +150,7 @@ fn launch_failure(error: &LaunchError) -> Failure {
 }
 
 fn make_topics(kafka: &Kafka, site: &Site, partitions: NonZeroU16) -> Result<(), Failure> {
-    let participants: Vec<Name> = Kind::ALL.map(Kind::name).into();
+    let participants: Vec<Name> = Kind::OF_AN_ORDER.map(Kind::name).into();
     if let Kafka::Embedded(broker) = kafka {
         let created = broker.create_all_topics(&site.prefix, partitions, &participants);
         return created.map(drop).map_err(|error| embedded_failure(&error));
@@ -170,7 +170,7 @@ fn spawn_participants(site: &Site) -> Result<Vec<Running>, Failure> {
             sagamore_participant::Settings::new(site.settings.clone(), site.prefix.clone(), kind.name());
         sagamore_examples::spawn(kind, &Settings::new(runtime)).map_err(|error| participant::failure(&error))
     };
-    Kind::ALL.into_iter().map(spawn).collect()
+    Kind::OF_AN_ORDER.into_iter().map(spawn).collect()
 }
 
 fn welcome(kafka: &Kafka, site: &Site, server: &Server, args: &DevArgs) -> String {

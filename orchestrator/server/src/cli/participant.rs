@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use sagamore_examples::{Books, Injection, Kind, Settings, SpawnError};
 use sagamore_participant::Counters;
-use sagamore_schemas::ids::Span;
+use sagamore_schemas::ids::{Name, Span};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure, Outcome};
@@ -20,9 +20,12 @@ use super::signals;
 /// Which example, and what it does besides its business.
 #[derive(Debug, Args)]
 pub struct ParticipantArgs {
-    /// inventory, payment or shipping.
+    /// inventory, payment, shipping or bank.
     #[arg(value_name = "EXAMPLE")]
     example: Kind,
+    /// What definitions call it; left out, as above. So two banks can take part in one transaction.
+    #[arg(long, value_name = "NAME")]
+    name: Option<Name>,
     #[command(flatten)]
     kafka: KafkaArgs,
     /// Threads that do the work.
@@ -52,6 +55,9 @@ pub struct ParticipantArgs {
     /// shipping: a country where no carrier goes; in the variable, with commas between.
     #[arg(long, value_name = "COUNTRY", value_delimiter = ',')]
     refuse_country: Option<Vec<String>>,
+    /// bank: what every account begins with.
+    #[arg(long, value_name = "CENTS")]
+    opening_cents: Option<u64>,
 }
 
 /// What it did, told at its end.
@@ -65,7 +71,7 @@ struct Report {
 /// Runs it until it is told to end.
 pub fn run(args: &ParticipantArgs, printer: Printer) -> Outcome {
     let settings = settings(args)?;
-    tracing::info!(participant = %args.example, kafka = %args.kafka.kafka, prefix = %args.kafka.prefix, "taking commands");
+    tracing::info!(participant = %args.name.as_ref().map_or_else(|| args.example.to_string(), ToString::to_string), kafka = %args.kafka.kafka, prefix = %args.kafka.prefix, "taking commands");
     let mut interrupted = Ok(());
     let ended = sagamore_examples::run(args.example, &settings, || interrupted = signals::wait_for_end());
     interrupted?;
@@ -86,9 +92,10 @@ pub fn failure(error: &SpawnError) -> Failure {
 
 fn settings(args: &ParticipantArgs) -> Result<Settings, Failure> {
     let site = args.kafka.site()?;
+    let name = args.name.clone().unwrap_or_else(|| args.example.name());
     let runtime = sagamore_participant::Settings {
         workers: args.workers,
-        ..sagamore_participant::Settings::new(site.settings, site.prefix, args.example.name())
+        ..sagamore_participant::Settings::new(site.settings, site.prefix, name)
     };
     let mut settings = Settings::new(runtime);
     settings.injection = Injection {
@@ -106,6 +113,9 @@ fn settings(args: &ParticipantArgs) -> Result<Settings, Failure> {
     }
     if let Some(countries) = &args.refuse_country {
         settings.refused_countries.clone_from(countries);
+    }
+    if let Some(cents) = args.opening_cents {
+        settings.opening_cents = cents;
     }
     Ok(settings)
 }

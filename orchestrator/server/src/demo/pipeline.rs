@@ -101,7 +101,7 @@ impl Pipeline {
             let runtime = sagamore_participant::Settings::new(kafka.clone(), prefix.clone(), kind.name());
             spawn(kind, &generous(sagamore_examples::Settings::new(runtime), trade))
         };
-        let examples = Kind::ALL.into_iter().map(example).collect::<Result<Vec<_>, _>>()?;
+        let examples = Kind::OF_AN_ORDER.into_iter().map(example).collect::<Result<Vec<_>, _>>()?;
         let pipeline = Self { server, producer, kafka, prefix, examples, _broker: broker };
         pipeline.wait_until_defined()?;
         Ok(pipeline)
@@ -144,7 +144,7 @@ impl Pipeline {
 }
 
 fn participants() -> [Name; 3] {
-    Kind::ALL.map(Kind::name)
+    Kind::OF_AN_ORDER.map(Kind::name)
 }
 
 fn embedded(partitions: NonZeroU16) -> Result<Ground, DemoError> {

@@ -238,11 +238,11 @@ impl Report {
 
 impl Balance {
     fn new(Done { books, counters }: Done, committed: &Committed) -> Self {
-        let committed = match Kind::ALL.into_iter().find(|kind| kind.as_str() == books.participant) {
+        let committed = match Kind::OF_AN_ORDER.into_iter().find(|kind| kind.as_str() == books.participant) {
             Some(Kind::Inventory) => committed.units,
             Some(Kind::Payment) => committed.cents,
             Some(Kind::Shipping) => committed.parcels,
-            None => unreachable!("no books of {}", books.participant),
+            Some(Kind::Bank) | None => unreachable!("no order has books of {}", books.participant),
         };
         let balanced = books.balance() && books.unwatched == 0 && books.standing == committed;
         Self { books, committed, repeated: counters.repeated, balanced }

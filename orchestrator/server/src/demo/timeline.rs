@@ -122,7 +122,7 @@ impl Timeline {
             let place = format!("{}/{}@{}", record.topic(), record.partition(), record.offset());
             found.push((time, Entry { at_ms: 0, place, copies: 1, what }));
         };
-        let commands = Kind::ALL.map(|kind| command_topic(prefix, &kind.name()));
+        let commands = Kind::OF_AN_ORDER.map(|kind| command_topic(prefix, &kind.name()));
         for topic in [Topic::Inbox.name(prefix), Topic::Outcomes.name(prefix)].iter().chain(&commands) {
             read_topic(kafka, topic, id, &mut see)?;
         }

@@ -91,5 +91,6 @@ fn go_on(stage: &Stage, id: &str) -> Intents {
     let url = format!("{}/v1/transactions?wait=10s", stage.some_address(0));
     let answer = http::post(&url, &body, Duration::from_secs(12)).unwrap();
     assert_eq!((answer.status, &answer.body["outcome"]), (200, &json!("committed")), "{answer:?}");
-    [(id.to_owned(), Intent { steps: &["ship"], told: vec![answer.body], ..Intent::new(input, true) })].into()
+    [(id.to_owned(), Intent { branches: &["ship"], told: vec![answer.body], ..Intent::new(input, true) })]
+        .into()
 }

@@ -10,12 +10,14 @@ use sagamore_end_to_end::process::Process;
 use sagamore_end_to_end::stage::{Server, Stage};
 
 mod a_broker_that_restarts_loses_nothing;
+mod a_decision_outlives_every_server;
 mod a_graceful_stop_leaves_nothing_to_replay;
 mod a_killed_server_loses_nothing;
 mod a_participant_that_is_away_is_waited_for;
 mod a_paused_server_that_wakes_up_changes_nothing;
 mod any_client_can_take_part;
 mod bad_input_stops_nothing;
+mod mixed_transactions_end_as_one;
 mod one_broker_of_three_may_die;
 mod orders_through_two_servers_end_right;
 mod the_demo_balances_on_a_real_kafka;

@@ -1,0 +1,73 @@
+//! One definition with a saga step, a reserved step, a condition, a two-phase group and a retriable step: a thousand of
+//! them, every participant that may refuse does, and every few seconds a server is killed.
+
+use std::time::Duration;
+
+use sagamore_end_to_end::load::Load;
+use sagamore_end_to_end::random::Random;
+use sagamore_end_to_end::wait;
+
+use crate::stage;
+
+const TRANSACTIONS: u64 = 1_000;
+const AT_A_TIME: usize = 24;
+/// Transactions between two kills.
+const KILL_EVERY: u64 = 120;
+const DONE_WITHIN: Duration = Duration::from_mins(4);
+
+#[test]
+fn mixed_transactions_end_as_one() {
+    let stage = stage("mixed");
+    let mut random = Random::seeded("mixed_transactions_end_as_one");
+    let mut servers = [stage.server(1), stage.server(2)];
+    stage.wait_running(&[&servers[0], &servers[1]]);
+    stage.define("mixed");
+    let of = |example, name, percent| {
+        let percent: &str = percent;
+        stage.participant_as(
+            example,
+            name,
+            &["--refuse-percent", percent, "--fail-percent", "3", "--seed", name_seed(name)],
+        )
+    };
+    let _participants = [
+        of("inventory", "inventory", "4"),
+        of("inventory", "scarce", "4"),
+        of("payment", "insurer", "8"),
+        of("bank", "bank-a", "4"),
+        of("bank", "bank-b", "4"),
+        // What is retriable is not refused: it would be stuck.
+        of("shipping", "shipping", "0"),
+    ];
+    let load = Load::begin(&stage, "mixed", "mixed", AT_A_TIME, TRANSACTIONS);
+    let mut kills = 0;
+    while load.answered() + KILL_EVERY < TRANSACTIONS {
+        let goal = load.answered() + random.within(KILL_EVERY / 2..KILL_EVERY);
+        wait::until(DONE_WITHIN, "the next kill", || load.answered() >= goal);
+        let victim = usize::from(random.within(0..2) == 1);
+        servers[victim].kill_and_restart();
+        kills += 1;
+        println!("killed server {} after {} answers, time {kills}", victim + 1, load.answered());
+    }
+    let intents = load.finish();
+    let tally = stage.judge(&intents);
+    assert!(kills >= 7, "{kills} kills");
+    assert_eq!(tally.orders(), usize::try_from(TRANSACTIONS).unwrap());
+    assert!(
+        tally.of("committed") > 600 && tally.of("compensated") > 50 && tally.of("aborted") > 10,
+        "{tally}"
+    );
+    assert!(tally.released > 20, "votes were let go: {tally}");
+}
+
+/// Each refuses others than the others do.
+fn name_seed(name: &str) -> &'static str {
+    match name {
+        "inventory" => "11",
+        "scarce" => "12",
+        "insurer" => "13",
+        "bank-a" => "14",
+        "bank-b" => "15",
+        _ => "16",
+    }
+}
