@@ -48,6 +48,7 @@ invariants! {
     JOURNAL_IS_THE_FOLD 24 "The journal is the fold's: each entry, in order, the chain unbroken."
     HALTS_HAVE_CAUSES 25 "A shard halts for a cause, and then says which."
     MONEY_STAYS 26 "What transfers move is neither made nor lost."
+    ONE_VERDICT 27 "The branches of a group are told the same: no commit before the last vote or the last precommit, none beside an abort; and no answer to an inquiry contradicts it."
 }
 
 /// The one that a panic's text names.

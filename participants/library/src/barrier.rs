@@ -91,6 +91,36 @@ impl<'a> BranchKey<'a> {
     }
 }
 
+/// A [`BranchKey`] that owns its names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Branch {
+    /// The installation.
+    pub instance: Uuid,
+    /// Transaction id.
+    pub subject: TransactionId,
+    /// Which life of that id.
+    pub birth: Birth,
+    /// Step of the definition.
+    pub step: Box<str>,
+    /// Branch of the step.
+    pub branch: Box<str>,
+}
+
+impl Branch {
+    /// As a key of the store.
+    pub fn key(&self) -> BranchKey<'_> {
+        let Self { instance, subject, birth, step, branch } = self;
+        BranchKey { instance: *instance, subject, birth: *birth, step, branch }
+    }
+}
+
+impl From<&BranchKey<'_>> for Branch {
+    fn from(key: &BranchKey<'_>) -> Self {
+        let BranchKey { instance, subject, birth, step, branch } = *key;
+        Self { instance, subject: subject.clone(), birth, step: step.into(), branch: branch.into() }
+    }
+}
+
 /// One shard of one installation: what a watermark is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Home {

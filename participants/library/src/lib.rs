@@ -5,10 +5,12 @@
 //!     ▲                    │ ├────▶ participant  your effect
 //!     └──── reply ─────────┘ └────▶ store        effect and answer in one local transaction
 //! ```
-//! Dependencies point to the right: `barrier` knows nothing, `perform` no Kafka, `runtime` everything.
+//! Dependencies point to the right: `barrier` knows nothing, `perform` no Kafka, `runtime` everything. Beside `perform`
+//! stands `doubt`: what a branch that has voted asks, and how it is settled without its command.
 #![doc = include_str!("../../README.md")]
 
 pub mod barrier;
+pub mod doubt;
 pub mod participant;
 pub mod perform;
 pub mod planted;

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use sagamore_schemas::wire::{Answer, Command, Operation, Payload};
 
 use crate::barrier::{self, BranchKey, Decision, REASON_CANCELLED, REASON_IN_DOUBT, Row, Stored};
+use crate::doubt::Vote;
 use crate::participant::{Effect, Fault, Participant};
 use crate::planted::{self, Defect};
 use crate::store::{LocalTransaction, Store, StoreFault};
@@ -121,6 +122,9 @@ fn attempt<P: Participant>(
             (Stored::Done(Payload::Absent), Work::Effect)
         }
     };
+    if operation == Operation::Prepare && matches!(answer, Stored::Done(_)) {
+        tx.keep_vote(&key, Vote::of(command))?;
+    }
     if !planted::is(Defect::AnswerNotRemembered) {
         tx.insert(&key, Row { operation, issued: command.issued, answer: answer.clone() })?;
     }

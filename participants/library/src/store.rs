@@ -4,6 +4,7 @@
 //!  Store ──session──▶ Session ──begin──▶ LocalTransaction ──business──▶ what the effect is written with
 //!                     (one a worker)          │
 //!                                             ├─ rows, insert      the barrier's memory, one row per operation
+//!                                             ├─ keep_vote, vote   what a branch in doubt asks with, and is decided with
 //!                                             ├─ savepoint, roll_back   one command fails alone
 //!                                             └─ commit            then, and only then, replies leave
 //! ```
@@ -17,7 +18,8 @@ pub mod sqlite;
 
 use sagamore_schemas::ids::Time;
 
-use crate::barrier::{BranchKey, Home, Row};
+use crate::barrier::{Branch, BranchKey, Home, Row};
+use crate::doubt::{InDoubt, Vote};
 
 /// A store. It is shared by the workers of a runtime; what belongs to one worker is its session.
 pub trait Store: Send + Sync + 'static {
@@ -37,6 +39,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Opens a local transaction.
     fn begin<'t>(&'t self, session: &'t mut Self::Session) -> Result<Self::Transaction<'t>, StoreFault>;
+
+    /// The next branches with a vote and no decision, in an order of the store's own; the first ones when `after` is
+    /// `None`. It waits for no open local transaction that it can do without.
+    fn in_doubt(
+        &self,
+        session: &mut Self::Session,
+        after: Option<&Branch>,
+        limit: usize,
+    ) -> Result<Vec<InDoubt>, StoreFault>;
 }
 
 /// The library's view of an open local transaction.
@@ -57,6 +68,12 @@ pub trait LocalTransaction {
     /// Adds a row. Branch and operation together are unique: when someone else was quicker, waits for them and
     /// returns [`StoreFault::Conflict`]; the command is then rolled back and decided again.
     fn insert(&mut self, key: &BranchKey<'_>, row: Row) -> Result<(), StoreFault>;
+
+    /// Keeps the vote of a branch beside its `prepare`, until the row of its `commit` or `abort` is inserted.
+    fn keep_vote(&mut self, key: &BranchKey<'_>, vote: Vote) -> Result<(), StoreFault>;
+
+    /// The vote of a branch in doubt.
+    fn vote(&mut self, key: &BranchKey<'_>) -> Result<Option<Vote>, StoreFault>;
 
     /// Begins a command: [`LocalTransaction::roll_back`] returns to here.
     fn savepoint(&mut self) -> Result<(), StoreFault>;

@@ -1,5 +1,6 @@
 //! Participants: the library's own barrier and memory store, behind a topic, with a ledger as business.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sagamore_participant::memory::{Cell, MemoryStore, State, Table, Undo};
@@ -11,7 +12,7 @@ use sagamore_participant::{Command, Payload};
 /// What a participant has done: per branch how often, and how much.
 #[derive(Default)]
 pub struct Ledger {
-    /// Under `birth/step`: what stands of its effect.
+    /// Under `birth/step/branch`: what stands of its effect.
     pub effects: Table<String, Standing>,
     /// Sum of all that stands.
     pub money: Cell<i64>,
@@ -20,6 +21,8 @@ pub struct Ledger {
 /// What stands of one branch's effect.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
+    /// Prepared: 1, until it is told to commit or to abort.
+    pub held: i64,
     /// Done: 1, or 0 after it was undone.
     pub count: i64,
     /// How much.
@@ -60,6 +63,8 @@ pub struct Desk {
     business: Business,
     store: MemoryStore<Ledger>,
     broken: Arc<Mutex<Vec<String>>>,
+    /// By branch, as in the ledger: where in its topic the command stands that it voted yes to.
+    pub votes: BTreeMap<String, i64>,
     /// Commands up to here have been handed out.
     pub position: i64,
     /// It handles nothing before this.
@@ -77,6 +82,7 @@ impl Default for Desk {
             business: Business { mood: Mutex::default(), broken: Arc::clone(&broken) },
             store: MemoryStore::new(Ledger::default()),
             broken,
+            votes: BTreeMap::new(),
             position: 0,
             away_until: 0,
             missing_until: 0,
@@ -106,6 +112,11 @@ impl Desk {
         self.store.read(look)
     }
 
+    /// Whether a branch is prepared and has not been told what was decided.
+    pub fn is_in_doubt(&self, branch: &str) -> bool {
+        self.read(|ledger| ledger.effects.get(&branch.to_owned()).is_some_and(|standing| standing.held > 0))
+    }
+
     /// What must never be, and was seen by business code.
     pub fn take_broken(&self) -> Vec<String> {
         std::mem::take(&mut *self.broken.lock().unwrap_or_else(PoisonError::into_inner))
@@ -121,36 +132,9 @@ impl Business {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 
-    fn change(&self, tx: &mut Ledger, command: &Command<'_>, change: impl FnOnce(&mut Standing)) -> Standing {
-        let key = key(command);
-        let mut standing = tx.effects.get(&key).copied().unwrap_or_default();
-        let before = standing.count * standing.delta;
-        change(&mut standing);
-        if !(0..=1).contains(&standing.count) || standing.undone > 1 {
-            self.breaks(format!("{key} stands {} times, undone {} times", standing.count, standing.undone));
-        }
-        *tx.money.change() += standing.count * standing.delta - before;
-        tx.effects.put(key, standing);
-        standing
-    }
-}
-
-/// Under what a branch stands in the ledger.
-pub fn key(command: &Command<'_>) -> String {
-    format!("{}/{}", command.address.birth, command.address.step)
-}
-
-impl Participant for Business {
-    type Store = MemoryStore<Ledger>;
-
-    fn execute(&self, tx: &mut Ledger, command: &Command<'_>) -> Result<Effect, TechnicalFault> {
+    /// What `execute` and `prepare` come to, after their effect.
+    fn forward(&self, delta: i64) -> Result<Effect, TechnicalFault> {
         let mood = self.mood();
-        let data: serde_json::Value = serde_json::from_str(command.data.json().unwrap_or("{}"))?;
-        let delta = data["delta"].as_i64().unwrap_or_default();
-        self.change(tx, command, |standing| {
-            standing.count += 1;
-            standing.delta = delta;
-        });
         if mood.fails {
             return Err(TechnicalFault::new("planned"));
         }
@@ -167,11 +151,84 @@ impl Participant for Business {
         Effect::done(&result)
     }
 
+    /// What the others come to.
+    fn follow(&self) -> Result<(), TechnicalFault> {
+        if self.mood().fails { Err(TechnicalFault::new("planned")) } else { Ok(()) }
+    }
+
+    fn change(&self, tx: &mut Ledger, command: &Command<'_>, change: impl FnOnce(&mut Standing)) -> Standing {
+        let key = key(command);
+        let mut standing = tx.effects.get(&key).copied().unwrap_or_default();
+        let before = standing.count * standing.delta;
+        change(&mut standing);
+        let is_once = |times: i64| (0..=1).contains(&times);
+        if !(is_once(standing.held + standing.count) && is_once(standing.held) && is_once(standing.undone)) {
+            self.breaks(format!("{key} stands as {standing:?}"));
+        }
+        *tx.money.change() += standing.count * standing.delta - before;
+        tx.effects.put(key, standing);
+        standing
+    }
+}
+
+/// Under what a branch stands in the ledger.
+pub fn key(command: &Command<'_>) -> String {
+    let address = &command.address;
+    format!("{}/{}/{}", address.birth, address.step, address.branch)
+}
+
+impl Participant for Business {
+    type Store = MemoryStore<Ledger>;
+
+    fn execute(&self, tx: &mut Ledger, command: &Command<'_>) -> Result<Effect, TechnicalFault> {
+        let delta = delta(command)?;
+        self.change(tx, command, |standing| {
+            standing.count += 1;
+            standing.delta = delta;
+        });
+        self.forward(delta)
+    }
+
     fn compensate(&self, tx: &mut Ledger, command: &Command<'_>, _: &Payload) -> Result<(), TechnicalFault> {
         self.change(tx, command, |standing| {
             standing.count -= 1;
             standing.undone += 1;
         });
-        if self.mood().fails { Err(TechnicalFault::new("planned")) } else { Ok(()) }
+        self.follow()
     }
+
+    fn prepare(&self, tx: &mut Ledger, command: &Command<'_>) -> Result<Effect, TechnicalFault> {
+        let delta = delta(command)?;
+        self.change(tx, command, |standing| {
+            standing.held += 1;
+            standing.delta = delta;
+        });
+        self.forward(delta)
+    }
+
+    fn precommit(&self, tx: &mut Ledger, command: &Command<'_>, _: &Payload) -> Result<(), TechnicalFault> {
+        let standing = tx.effects.get(&key(command)).copied().unwrap_or_default();
+        if standing.held != 1 {
+            self.breaks(format!("{} is to commit soon, and stands as {standing:?}", key(command)));
+        }
+        self.follow()
+    }
+
+    fn commit(&self, tx: &mut Ledger, command: &Command<'_>, _: &Payload) -> Result<(), TechnicalFault> {
+        self.change(tx, command, |standing| {
+            standing.held -= 1;
+            standing.count += 1;
+        });
+        self.follow()
+    }
+
+    fn abort(&self, tx: &mut Ledger, command: &Command<'_>, _: &Payload) -> Result<(), TechnicalFault> {
+        self.change(tx, command, |standing| standing.held -= 1);
+        self.follow()
+    }
+}
+
+fn delta(command: &Command<'_>) -> Result<i64, TechnicalFault> {
+    let data: serde_json::Value = serde_json::from_str(command.data.json().unwrap_or("{}"))?;
+    Ok(data["delta"].as_i64().unwrap_or_default())
 }

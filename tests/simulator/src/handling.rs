@@ -1,14 +1,27 @@
-//! Participants at work: at least once, in any order, late, twice.
+//! Participants at work: at least once, in any order, late, twice; and what they do in doubt.
+//!
+//! Whoever has voted yes and hears nothing asks, some times, with growing pauses. What it is answered is done like the
+//! command itself, through the barrier: whichever comes first has the effect, the other finds its row.
 
 use std::rc::Rc;
 
 use sagamore_decider::invariants as inv;
-use sagamore_schemas::wire::{Answer, Command, Operation, Payload, REASON_EXPIRED, Reply, read_command};
+use sagamore_participant::barrier::Refusal;
+use sagamore_participant::perform::{Answered, Work};
+use sagamore_schemas::wire::{
+    Address, Answer, Asked, Command, Decided, Inquiry, Operation, Payload, REASON_EXPIRED, Reply, Verdict,
+    read_asked, read_command,
+};
 
-use crate::desk::Mood;
+use crate::desk::{Mood, key};
 use crate::faults::Fault;
 use crate::kafka::{Place, Record};
 use crate::world::{Event, World};
+
+/// How often a branch in doubt asks. What is in doubt for longer is so for a halted shard, or one that is stuck.
+const INQUIRIES_MAX: u32 = 6;
+/// Its pauses grow by this.
+const PATIENCE_FACTOR: i64 = 4;
 
 impl World {
     /// New commands are visible: they are handled, sometime.
@@ -49,33 +62,109 @@ impl World {
             return self.after(away, Event::Handle(participant, offset));
         }
         let Some(entry) = self.kafka.at(Place::Commands(participant)).get(offset).cloned() else { return };
-        let Ok(command) = read_command(entry.record.value.as_deref()) else { return };
+        match read_asked(entry.record.value.as_deref()) {
+            Ok(Asked::Command(command)) => self.obeys(participant, offset, &command),
+            Ok(Asked::Verdict(verdict)) => self.learns(participant, &verdict),
+            Err(_) => {}
+        }
+    }
+
+    fn obeys(&mut self, participant: u8, offset: i64, command: &Command<'_>) {
         if self.faults.strikes(Fault::Pending, 15) {
-            self.reply(&command, Answer::Pending, None, &Payload::Absent);
+            self.reply(command, Answer::Pending, None, &Payload::Absent);
             let late = self.faults.rng(Fault::Pending).i64(0..3_000);
             return self.after(late, Event::Handle(participant, offset));
         }
         if self.faults.strikes(Fault::RudeAnswer, 25) {
             let reason = match command.address.operation {
-                Operation::Compensate if self.net.bool() => "rude",
+                Operation::Compensate | Operation::Precommit | Operation::Commit | Operation::Abort
+                    if self.net.bool() =>
+                {
+                    "rude"
+                }
                 _ => REASON_EXPIRED,
             };
-            return self.reply(&command, Answer::Refused, Some(reason), &Payload::Absent);
+            return self.reply(command, Answer::Refused, Some(reason), &Payload::Absent);
         }
-        let mood = self.mood(&command);
+        let Some(answered) = self.performs(participant, command) else { return };
+        if command.address.operation == Operation::Prepare && answered.work == Work::Effect {
+            self.desks[usize::from(participant)].votes.insert(key(command), offset);
+            let patience = self.net.i64(500..20_000);
+            self.after(patience, Event::Doubt(participant, offset, 1, patience));
+        }
+        self.reply(command, answered.outcome, answered.reason.as_deref(), &answered.data);
+    }
+
+    /// In a local transaction of its own.
+    fn performs(&mut self, participant: u8, command: &Command<'_>) -> Option<Answered> {
+        let mood = self.mood(command);
         let desk = &self.desks[usize::from(participant)];
-        let answered = desk.handle(&command, mood);
+        let answered = desk.handle(command, mood);
         for broken in desk.take_broken() {
             self.witness.violated(&inv::ONE_EFFECT, format!("p{participant}: {broken}"));
         }
         let id = command.address.command_id();
         self.tell(|| format!("p{participant} {id}: {} {:?}", answered.outcome.as_str(), answered.work));
-        self.reply(&command, answered.outcome, answered.reason.as_deref(), &answered.data);
+        let contradicts = [Refusal::NotPrepared, Refusal::Aborted, Refusal::Committed].map(Refusal::as_str);
+        let reason = answered.reason.as_deref().unwrap_or_default();
+        if answered.work == Work::Nothing && contradicts.contains(&reason) {
+            let text = format!("p{participant} is told {id}, and that is {reason}");
+            self.witness.violated(&inv::ONE_VERDICT, text);
+            return None;
+        }
+        Some(answered)
+    }
+
+    /// Voted yes some time ago, to the command at this offset: if nothing was heard since, asks.
+    pub(crate) fn doubts(&mut self, participant: u8, offset: i64, times: u32, patience: i64) {
+        let away = self.desks[usize::from(participant)].away_until - self.now;
+        if away > 0 {
+            return self.after(away, Event::Doubt(participant, offset, times, patience));
+        }
+        let Some(entry) = self.kafka.at(Place::Commands(participant)).get(offset).cloned() else { return };
+        let Ok(command) = read_command(entry.record.value.as_deref()) else { return };
+        let Ok(name) = format!("p{participant}").parse() else { return };
+        if !self.desks[usize::from(participant)].is_in_doubt(&key(&command)) {
+            return;
+        }
+        let address = &command.address;
+        self.tell(|| format!("p{participant} asks about {}", address.command_id()));
+        let inquiry = Inquiry {
+            instance: command.instance,
+            subject: address.subject.clone(),
+            birth: address.birth,
+            step: address.step.clone(),
+            branch: address.branch.clone(),
+            participant: name,
+        };
+        self.say(&command, inquiry.to_json());
+        if times < INQUIRIES_MAX {
+            let patience = patience * PATIENCE_FACTOR;
+            self.after(patience, Event::Doubt(participant, offset, times + 1, patience));
+        }
+    }
+
+    /// What was answered to an inquiry.
+    fn learns(&mut self, participant: u8, verdict: &Verdict<'_>) {
+        let Inquiry { birth, step, branch, .. } = &verdict.inquiry;
+        let branch = format!("{birth}/{step}/{branch}");
+        self.tell(|| format!("p{participant} learns of {branch}: {}", verdict.decision.as_str()));
+        let operation = match verdict.decision {
+            Decided::Commit => Operation::Commit,
+            Decided::Abort => Operation::Abort,
+            Decided::Undecided | Decided::Forgotten => return,
+        };
+        let Some(vote) = self.desks[usize::from(participant)].votes.get(&branch).copied() else { return };
+        let Some(entry) = self.kafka.at(Place::Commands(participant)).get(vote).cloned() else { return };
+        let Ok(mut command) = read_command(entry.record.value.as_deref()) else { return };
+        command.address.operation = operation;
+        self.performs(participant, &command);
     }
 
     fn mood(&mut self, command: &Command<'_>) -> Mood {
-        let what = format!("{}/{}", command.address.subject, command.address.step);
-        let refuses = command.address.operation == Operation::Execute
+        let Address { subject, step, branch, operation, .. } = &command.address;
+        let what = format!("{subject}/{step}/{branch}");
+        let refuses = matches!(operation, Operation::Execute | Operation::Prepare)
             && self.faults.has(Fault::BusinessNo)
             && crate::stream(self.plan.seed, &what, 0).u8(0..12) == 0;
         if refuses {
@@ -99,9 +188,14 @@ impl World {
             replytoken: None,
             data: data.as_ref(),
         };
+        self.say(command, reply.to_json());
+    }
+
+    /// To the home of a command, as late and as often as chance has it.
+    fn say(&mut self, command: &Command<'_>, value: Vec<u8>) {
         let record = Record {
             key: Some(Rc::from(command.address.subject.as_str().as_bytes())),
-            value: Some(Rc::from(reply.to_json())),
+            value: Some(Rc::from(value)),
             as_of: None,
         };
         let place = Place::Inbox(command.address.birth.partition.0);

@@ -22,6 +22,7 @@ pub mod witness;
 pub mod workload;
 pub mod world;
 
+mod asked;
 mod client;
 mod handling;
 mod hole;

@@ -5,17 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sagamore_decider::invariants as inv;
 use sagamore_decider::planted;
+use sagamore_schemas::ids::Birth;
 use sagamore_schemas::log::{JournalEntry, Sealed};
-use sagamore_schemas::wire::{Input, OutcomeKind, read_input};
+use sagamore_schemas::wire::{Asked, Input, OutcomeKind, read_input};
 
 use crate::client::RETRIES;
 use crate::defects::Defect;
+use crate::desk::Standing;
 use crate::faults::Fault;
 use crate::kafka::Place;
 use crate::rows::RowsTaken;
 use crate::server::{caught, place_of_output};
 use crate::witness::Violation;
-use crate::workload::PARTICIPANTS;
+use crate::workload::{PARTICIPANTS, moves_money};
 use crate::world::{Plan, World};
 
 /// What came of one run.
@@ -106,11 +108,7 @@ impl Summary {
 impl Told {
     /// Rows of transition tables that were not taken.
     pub fn rows_untaken(&self) -> Vec<String> {
-        RowsTaken::specified()
-            .difference(&self.rows)
-            .filter(|row| row.starts_with(['S', 'T']))
-            .cloned()
-            .collect()
+        RowsTaken::specified().difference(&self.rows).cloned().collect()
     }
 
     /// Sums up; what was violated stays with its run.
@@ -292,7 +290,11 @@ impl World {
                 sealed.insert(place, (text, one));
             }
         }
+        let plans = self.witness.fold(partition).shard.definitions().iter();
+        let committing = plans.flat_map(|(_, plan, _)| &plan.steps).filter(|step| step.protocol.is_some());
+        let committing = committing.map(|step| step.name.to_string()).collect();
         let mut rows = RowsTaken::default();
+        rows.committing = committing;
         let records: Vec<(Vec<u8>, Vec<u8>)> = sealed
             .into_values()
             .map(|(text, one)| {
@@ -349,15 +351,19 @@ impl World {
             })
             .collect();
         let doomed = self.doomed.contains_key(&partition);
+        let drops = |fault: Fault| [Fault::Undeliverable, Fault::DeadTopic].contains(&fault);
+        let has_dropped = self.faults.fired().any(|(fault, count)| count > 0 && drops(fault));
         let mut missing = None;
         for output in self.witness.fold(partition).said.iter().flatten() {
             let key = (place_of_output(output), output.key.clone(), output.value.clone());
             if there.contains(&key) || doomed {
                 continue;
             }
-            let command = sagamore_schemas::wire::read_command(output.value.as_deref());
-            if command.is_ok_and(|command| undeliverable.contains(&command.address.command_id())) {
-                continue;
+            match sagamore_schemas::wire::read_asked(output.value.as_deref()) {
+                Ok(Asked::Command(lost)) if undeliverable.contains(&lost.address.command_id()) => continue,
+                // Whoever is in doubt asks again.
+                Ok(Asked::Verdict(_)) if has_dropped => continue,
+                Ok(Asked::Command(_) | Asked::Verdict(_)) | Err(_) => {}
             }
             missing = Some(String::from_utf8_lossy(output.value.as_deref().unwrap_or_default()).into_owned());
             break;
@@ -368,47 +374,43 @@ impl World {
     }
 
     fn check_effects(&mut self, partition: i32) {
-        let steps: BTreeMap<String, Vec<String>> = self
-            .witness
-            .fold(partition)
-            .shard
-            .definitions()
-            .iter()
-            .map(|(id, plan, _)| {
-                (id.to_string(), plan.steps.iter().map(|step| step.name.to_string()).collect())
-            })
-            .collect();
         let doomed = self.doomed.contains_key(&partition);
         let born = self.witness.fold(partition).born.clone();
-        for (birth, seen) in born {
-            let Some(ended) = seen.ended else { continue };
-            let standing = |step: &str| {
-                let key = format!("{birth}/{step}");
-                let all = self.desks.iter().map(|desk| desk.read(|ledger| ledger.effects.get(&key).copied()));
-                all.flatten()
-                    .fold((0, 0), |(count, money), one| (count + one.count, money + one.count * one.delta))
-            };
-            let own: BTreeSet<&String> = steps
-                .iter()
-                .filter(|(id, _)| id.split('@').next() == Some(seen.definition.as_str()))
-                .flat_map(|(_, steps)| steps)
-                .collect();
-            let all: Vec<(i64, i64)> = own.iter().map(|step| standing(step)).collect();
-            let wrong = match ended {
-                // Two versions may have different steps: those that were asked count.
-                OutcomeKind::Committed => {
-                    all.iter().any(|(count, _)| *count > 1)
-                        || seen.executed().any(|step| standing(step).0 != 1)
+        let mut stands: BTreeMap<&Birth, BTreeMap<String, Standing>> = BTreeMap::new();
+        for desk in &self.desks {
+            desk.read(|ledger| {
+                for (key, standing) in ledger.effects.iter() {
+                    let Some((birth, branch)) = key.split_once('/') else { continue };
+                    let Some((birth, _)) = birth.parse().ok().and_then(|birth| born.get_key_value(&birth))
+                    else {
+                        continue;
+                    };
+                    let sum = stands.entry(birth).or_default().entry(branch.to_owned()).or_default();
+                    sum.held += standing.held;
+                    sum.count += standing.count;
+                    sum.delta += standing.count * standing.delta;
                 }
-                OutcomeKind::Compensated | OutcomeKind::Aborted => all.iter().any(|(count, _)| *count != 0),
-                OutcomeKind::Refused | OutcomeKind::Stuck => true,
+            });
+        }
+        for (birth, seen) in &born {
+            let Some(ended) = seen.ended.filter(|_| !doomed) else { continue };
+            let all = stands.remove(birth).unwrap_or_default();
+            let wanted = match ended {
+                OutcomeKind::Committed => seen.begun(),
+                OutcomeKind::Compensated | OutcomeKind::Aborted => BTreeSet::new(),
+                OutcomeKind::Refused | OutcomeKind::Stuck => unreachable!("no end: {ended}"),
             };
-            let money: i64 = all.iter().map(|(_, money)| money).sum();
-            if wrong && !doomed {
-                let text = format!("{} ({birth}) ended {ended}, and its steps stand {all:?}", seen.subject);
+            let missing = wanted.iter().any(|branch| !all.contains_key(branch));
+            let wrong = all.iter().any(|(branch, standing)| {
+                standing.held != 0 || standing.count != i64::from(wanted.contains(branch))
+            });
+            if missing || wrong {
+                let text =
+                    format!("{} ({birth}) ended {ended}, and its branches stand {all:?}", seen.subject);
                 return self.witness.violated(&inv::EFFECTS_AGREE, text);
             }
-            if seen.definition == "transfer" && money != 0 && !doomed {
+            let money: i64 = all.values().map(|standing| standing.delta).sum();
+            if moves_money(&seen.definition) && money != 0 {
                 let text = format!("{} ({birth}) ended {ended}, and {money} is left over", seen.subject);
                 return self.witness.violated(&inv::MONEY_STAYS, text);
             }

@@ -11,14 +11,14 @@ use sagamore_decider::invariants::{self as inv, Invariant};
 use sagamore_decider::output::{Destination, Notice, Output, Record};
 use sagamore_decider::shard::Shard;
 use sagamore_decider::transaction::{BranchPhase, Phase, Transaction};
-use sagamore_schemas::definition::StepKind;
 use sagamore_schemas::ids::{Birth, Partition, Time};
 use sagamore_schemas::log::{ChainHead, Decision};
 use sagamore_schemas::wire::{
-    Authority, Input, Occasion, Operation, OutcomeKind, ShardVerb, ShardWish, read_command, read_input,
+    Asked, Authority, Input, Occasion, OutcomeKind, ShardVerb, ShardWish, read_asked, read_input,
     read_outcome,
 };
 
+use crate::asked::{Seen, branch_name};
 use crate::kafka::Entry;
 
 /// An invariant that does not hold.
@@ -57,24 +57,6 @@ impl Digest {
     }
 }
 
-/// One transaction, from outside.
-#[derive(Debug, Default, Clone)]
-pub struct Seen {
-    /// Its id.
-    pub subject: String,
-    /// Name of its definition.
-    pub definition: String,
-    decision: Option<Decision>,
-    /// How it ended.
-    pub ended: Option<OutcomeKind>,
-    /// Told to be stuck, at some time.
-    pub stuck: bool,
-    executed: BTreeSet<String>,
-    refused: BTreeSet<String>,
-    compensated: BTreeSet<String>,
-    attempts: BTreeMap<(String, Operation), u32>,
-}
-
 /// The fold of one inbox, uninterrupted.
 #[derive(Debug)]
 pub struct Fold {
@@ -92,13 +74,6 @@ pub struct Fold {
     lives: BTreeSet<(String, Time)>,
     /// Rows of transition tables that leave no trace in the journal.
     pub rows: BTreeSet<&'static str>,
-}
-
-impl Seen {
-    /// Steps that were asked to execute.
-    pub fn executed(&self) -> impl Iterator<Item = &String> {
-        self.executed.iter()
-    }
 }
 
 /// All folds, and the first violation.
@@ -206,9 +181,7 @@ impl Witness {
                 fold.rows.insert("T3");
             }
             Notice::None if outputs.is_empty() && *fold.shard.journal().head() == head => {
-                if matches!(input, Ok(Input::Reply(_) | Input::Timer(_) | Input::Undeliverable(_))) {
-                    fold.rows.insert("S21");
-                }
+                fold.rows.extend(input.as_ref().ok().and_then(|input| fold.row_without_trace(input)));
             }
             _ => {}
         }
@@ -272,6 +245,9 @@ impl Fold {
     ) {
         let cause = input.and_then(subject_of);
         self.look_at_births(input, outputs, broken);
+        if let Some(Input::Reply(reply)) = input {
+            self.born.entry(reply.address.birth).or_default().hears(reply);
+        }
         for output in outputs {
             match output.destination {
                 Destination::DeadLetters => {
@@ -279,8 +255,12 @@ impl Fold {
                         broken.push((&inv::ONE_STORY, "a dead letter is not the record itself".to_owned()));
                     }
                 }
-                Destination::Commands(_) => self.look_at_command(output, broken),
-                Destination::Outcomes => self.look_at_outcome(output, cause.as_deref(), broken),
+                Destination::Commands(_) => match read_asked(output.value.as_deref()) {
+                    Ok(Asked::Command(command)) => self.look_at_command(&command, broken),
+                    Ok(Asked::Verdict(verdict)) => self.look_at_verdict(&verdict, broken),
+                    Err(error) => broken.push((&inv::COMMANDS_TO_PARTICIPANTS, format!("{}", error.cause))),
+                },
+                Destination::Outcomes => self.look_at_outcome(output, cause.as_deref(), input, broken),
             }
         }
         for transaction in self.shard.open_transactions() {
@@ -298,6 +278,10 @@ impl Fold {
             }
             seen.decision = decided;
             seen.refused.extend(names(&self.shard, transaction, &BranchPhase::Refused));
+            if transaction.branches.iter().any(|branch| branch.phase == BranchPhase::Unknown) {
+                let text = format!("{} leaves open what may have been done: {transaction:?}", transaction.id);
+                broken.push((&inv::SOMEBODY_ACTS, text));
+            }
             if !has_timer(&self.shard, transaction) && !transaction.is_stuck() {
                 broken
                     .push((&inv::SOMEBODY_ACTS, format!("{} has no timer: {transaction:?}", transaction.id)));
@@ -332,81 +316,11 @@ impl Fold {
         }
     }
 
-    fn look_at_command(&mut self, output: &Output, broken: &mut Vec<(&'static Invariant, String)>) {
-        let command = match read_command(output.value.as_deref()) {
-            Ok(command) => command,
-            Err(error) => return broken.push((&inv::COMMANDS_TO_PARTICIPANTS, format!("{}", error.cause))),
-        };
-        let address = &command.address;
-        let oldest = self.shard.open_transactions().map(|transaction| transaction.born).min();
-        if oldest.is_some_and(|born| command.watermark > born) {
-            let text = format!("watermark {} while one born at {oldest:?} is open", command.watermark);
-            broken.push((&inv::WATERMARK_WAITS, text));
-        }
-        let step = address.step.to_string();
-        let transaction = self.shard.open_transactions().find(|t| t.birth == address.birth);
-        let planned = transaction.and_then(|transaction| {
-            let (_, plan, _) =
-                self.shard.definitions().iter().find(|(id, _, _)| **id == transaction.definition)?;
-            let planned = plan.steps.iter().find(|planned| planned.name.as_str() == step)?;
-            Some((planned.kind, planned.before.iter().map(|after| plan.step(*after)).collect::<Vec<_>>()))
-        });
-        let seen = self.born.entry(address.birth).or_default();
-        let attempt = seen.attempts.entry((step.clone(), address.operation)).or_default();
-        *attempt += 1;
-        let mut graph = |holds: bool, text: &str| {
-            if !holds {
-                broken.push((
-                    &inv::ALONG_THE_GRAPH,
-                    format!("{} of {}: {text}", address.command_id(), address.subject),
-                ));
-            }
-        };
-        graph(address.attempt == *attempt, "attempts are counted one by one");
-        let kind = planned.as_ref().map(|(kind, _)| *kind);
-        match address.operation {
-            Operation::Execute => {
-                let first = seen.executed.insert(step.clone());
-                graph(!seen.compensated.contains(&step), "done after it was undone");
-                if kind == Some(StepKind::Retriable) {
-                    graph(seen.decision != Some(Decision::Rollback), "runs after a commit only");
-                } else {
-                    graph(!first || seen.decision.is_none(), "first asked after the decision");
-                }
-            }
-            Operation::Compensate => {
-                graph(kind.is_none_or(|kind| kind == StepKind::Compensatable), "it cannot be undone");
-                graph(seen.executed.contains(&step), "undone, and never asked");
-                graph(!seen.refused.contains(&step), "undone, and was refused");
-                if seen.compensated.insert(step.clone())
-                    && let (Some(transaction), Some((_, before))) = (transaction, &planned)
-                {
-                    for after in before {
-                        let is_settled = |phase: &BranchPhase| {
-                            matches!(
-                                phase,
-                                BranchPhase::Skipped
-                                    | BranchPhase::Refused
-                                    | BranchPhase::Undone
-                                    | BranchPhase::Aborted
-                                    | BranchPhase::Stuck(_)
-                            )
-                        };
-                        let settled = transaction.all_of(after, is_settled);
-                        graph(settled, "undone before what came after it");
-                    }
-                }
-            }
-            Operation::Prepare | Operation::Precommit | Operation::Commit | Operation::Abort => {
-                graph(false, "no protocol that there is says that");
-            }
-        }
-    }
-
     fn look_at_outcome(
         &mut self,
         output: &Output,
         cause: Option<&str>,
+        input: Option<&Input<'_>>,
         broken: &mut Vec<(&'static Invariant, String)>,
     ) {
         let outcome = match read_outcome(output.value.as_deref()) {
@@ -418,6 +332,12 @@ impl Fold {
         }
         let Occasion::Transaction { birth, .. } = outcome.occasion else { return };
         let seen = self.born.entry(birth).or_default();
+        if let (None, false) = (seen.ended, outcome.outcome == OutcomeKind::Stuck)
+            && let Err(text) = seen.ends(outcome.outcome, input)
+        {
+            broken
+                .push((&inv::EFFECTS_AGREE, format!("{} ends {}: {text}", outcome.subject, outcome.outcome)));
+        }
         if outcome.outcome == OutcomeKind::Stuck {
             seen.stuck = true;
         }
@@ -454,7 +374,11 @@ fn names(shard: &Shard, transaction: &Transaction, phase: &BranchPhase) -> Vec<S
         return Vec::new();
     };
     let of_phase = |index: &BranchIndex| transaction.branch(*index).phase == *phase;
-    plan.branch_indexes().filter(of_phase).map(|index| plan.branch(index).0.name.to_string()).collect()
+    let name = |index| {
+        let (step, branch) = plan.branch(index);
+        branch_name(step.name.as_str(), branch.name.as_str())
+    };
+    plan.branch_indexes().filter(of_phase).map(name).collect()
 }
 
 /// The decision to skip the record at `offset`, if this is one.

@@ -69,6 +69,9 @@ pub enum Event {
     Transaction(crate::server::Request),
     /// A participant handles the command at this offset of its topic.
     Handle(u8, i64),
+    /// A participant that voted yes to the command at this offset may be in doubt: how often it has come to this, and
+    /// how long it has waited.
+    Doubt(u8, i64, u32, i64),
     /// Somebody outside does something.
     Client(Wish),
     /// Something goes wrong.
@@ -252,10 +255,13 @@ impl World {
         }
     }
 
-    /// How many events are still to come, beside those of idle servers.
+    /// Whether nothing is still to come, beside what idle servers do and what only those in doubt would do.
     pub(crate) fn is_quiet(&self) -> bool {
         self.queue.iter().all(|Reverse(next)| {
-            matches!(next.event, Event::Server(_, _, ToServer::Wake(..)) | Event::Trouble(_))
+            matches!(
+                next.event,
+                Event::Server(_, _, ToServer::Wake(..)) | Event::Trouble(_) | Event::Doubt(..)
+            )
         })
     }
 
@@ -271,6 +277,9 @@ impl World {
             Event::Server(server, life, heard) => self.server_hears(server, life, heard),
             Event::Transaction(request) => self.transaction_request(request),
             Event::Handle(participant, offset) => self.handles(participant, offset),
+            Event::Doubt(participant, offset, times, patience) => {
+                self.doubts(participant, offset, times, patience);
+            }
             Event::Client(wish) => self.client_does(wish),
             Event::Trouble(trouble) => self.goes_wrong(trouble),
         }

@@ -6,16 +6,19 @@
 //!
 //! The memory of operations is bounded by count. The oldest branches go first, only when all they know was issued
 //! before the horizon of their home, and never while they are in doubt. When it is full, new branches are answered
-//! `error`; nothing is forgotten silently.
+//! `error`; nothing is forgotten silently. A vote costs its `prepare` command besides, until it is decided.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sagamore_schemas::ids::Time;
+use sagamore_schemas::wire::Operation;
 
 use super::{LocalTransaction, Store, StoreFault};
-use crate::barrier::{self, BranchKey, Home, Row};
+use crate::barrier::{self, Branch, BranchKey, Home, Row};
+use crate::doubt::{InDoubt, Vote};
 
 /// Branches remembered unless told otherwise: about 400 bytes each with a small result, so less than a gigabyte.
 pub const BRANCHES_MAX_DEFAULT: usize = 2_000_000;
@@ -160,6 +163,8 @@ struct Content<S> {
     /// Branches in the order in which they came, which is nearly the order in which they may be purged.
     oldest: VecDeque<Arc<[u8]>>,
     horizons: BTreeMap<Home, Time>,
+    /// Of branches in doubt.
+    votes: BTreeMap<Arc<[u8]>, InDoubt>,
 }
 
 impl<S: State> MemoryStore<S> {
@@ -177,6 +182,7 @@ impl<S: State> MemoryStore<S> {
                 branches_max,
                 oldest: VecDeque::new(),
                 horizons: BTreeMap::new(),
+                votes: BTreeMap::new(),
             })),
         }
     }
@@ -213,7 +219,22 @@ impl<S: State> Store for MemoryStore<S> {
     }
 
     fn begin<'t>(&'t self, (): &'t mut ()) -> Result<MemoryTransaction<'t, S>, StoreFault> {
-        Ok(MemoryTransaction { content: self.content(), key: Vec::new(), inserted: Vec::new() })
+        Ok(MemoryTransaction { content: self.content(), key: Vec::new(), changes: Vec::new() })
+    }
+
+    fn in_doubt(
+        &self,
+        (): &mut (),
+        after: Option<&Branch>,
+        limit: usize,
+    ) -> Result<Vec<InDoubt>, StoreFault> {
+        let after = after.map_or(Bound::Unbounded, |branch| {
+            let mut key = Vec::new();
+            write_key(&branch.key(), &mut key);
+            Bound::Excluded(Arc::from(key))
+        });
+        let content = self.content();
+        Ok(content.votes.range((after, Bound::Unbounded)).take(limit).map(|(_, found)| found.clone()).collect())
     }
 }
 
@@ -222,14 +243,18 @@ pub struct MemoryTransaction<'t, S: State> {
     content: MutexGuard<'t, Content<S>>,
     /// The last key written as bytes, kept for its buffer.
     key: Vec<u8>,
-    /// Rows added since the savepoint: the branch, and whether it is new.
-    inserted: Vec<(Arc<[u8]>, IsNew)>,
+    /// What the memory of operations has gained and lost since the savepoint.
+    changes: Vec<Change>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum IsNew {
-    Yes,
-    No,
+/// What a rollback takes back.
+enum Change {
+    /// A new branch, with its first row.
+    Branch(Arc<[u8]>),
+    /// One more row of a branch.
+    Row(Arc<[u8]>),
+    /// A vote in place of what was there.
+    Vote(Arc<[u8]>, Option<InDoubt>),
 }
 
 impl<S: State> LocalTransaction for MemoryTransaction<'_, S> {
@@ -259,8 +284,12 @@ impl<S: State> LocalTransaction for MemoryTransaction<'_, S> {
             if rows.iter().any(|known| known.operation == row.operation) {
                 return Err(StoreFault::Conflict);
             }
+            let is_decision = matches!(row.operation, Operation::Commit | Operation::Abort);
             rows.push(row);
-            self.inserted.push((shared, IsNew::No));
+            self.changes.push(Change::Row(Arc::clone(&shared)));
+            if is_decision && let Some(vote) = content.votes.remove(&shared) {
+                self.changes.push(Change::Vote(shared, Some(vote)));
+            }
             return Ok(());
         }
         content.purge();
@@ -270,12 +299,25 @@ impl<S: State> LocalTransaction for MemoryTransaction<'_, S> {
         let shared: Arc<[u8]> = self.key.as_slice().into();
         content.branches.insert(Arc::clone(&shared), vec![row]);
         content.oldest.push_back(Arc::clone(&shared));
-        self.inserted.push((shared, IsNew::Yes));
+        self.changes.push(Change::Branch(shared));
         Ok(())
     }
 
+    fn keep_vote(&mut self, key: &BranchKey<'_>, vote: Vote) -> Result<(), StoreFault> {
+        write_key(key, &mut self.key);
+        let shared: Arc<[u8]> = self.key.as_slice().into();
+        let before = self.content.votes.insert(Arc::clone(&shared), InDoubt { branch: key.into(), vote });
+        self.changes.push(Change::Vote(shared, before));
+        Ok(())
+    }
+
+    fn vote(&mut self, key: &BranchKey<'_>) -> Result<Option<Vote>, StoreFault> {
+        write_key(key, &mut self.key);
+        Ok(self.content.votes.get(self.key.as_slice()).map(|found| found.vote.clone()))
+    }
+
     fn savepoint(&mut self) -> Result<(), StoreFault> {
-        self.inserted.clear();
+        self.changes.clear();
         self.content.state.parts(&mut |part| part.keep());
         Ok(())
     }
@@ -294,16 +336,22 @@ impl<S: State> MemoryTransaction<'_, S> {
     fn take_back(&mut self) {
         let content = &mut *self.content;
         content.state.parts(&mut |part| part.undo());
-        while let Some((key, is_new)) = self.inserted.pop() {
-            match is_new {
-                IsNew::Yes => {
+        while let Some(change) = self.changes.pop() {
+            match change {
+                Change::Branch(key) => {
                     content.branches.remove(&key);
                     content.oldest.pop_back();
                 }
-                IsNew::No => {
+                Change::Row(key) => {
                     content.branches.entry(key).and_modify(|rows| {
                         rows.pop();
                     });
+                }
+                Change::Vote(key, Some(before)) => {
+                    content.votes.insert(key, before);
+                }
+                Change::Vote(key, None) => {
+                    content.votes.remove(&key);
                 }
             }
         }
@@ -369,7 +417,7 @@ fn home_of(key: &[u8]) -> Home {
 #[cfg(test)]
 mod tests {
     use sagamore_schemas::ids::TransactionId;
-    use sagamore_schemas::wire::{Operation, Payload};
+    use sagamore_schemas::wire::Payload;
     use uuid::Uuid;
 
     use super::*;

@@ -52,6 +52,7 @@
 mod purge;
 mod rows;
 mod schema;
+mod votes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -62,10 +63,12 @@ use std::time::Duration;
 pub use rusqlite;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use sagamore_schemas::ids::Time;
+use sagamore_schemas::wire::Operation;
 
 use self::purge::Cursor;
 use super::{LocalTransaction, Store, StoreFault};
-use crate::barrier::{BranchKey, Home, Row};
+use crate::barrier::{Branch, BranchKey, Home, Row};
+use crate::doubt::{InDoubt, Vote};
 
 /// How long one process waits for another's local transaction, unless told otherwise: many of them, and well within
 /// a step's timeout.
@@ -185,6 +188,16 @@ impl Store for SqliteStore {
             cursors,
         })
     }
+
+    fn in_doubt(
+        &self,
+        session: &mut SqliteSession,
+        after: Option<&Branch>,
+        limit: usize,
+    ) -> Result<Vec<InDoubt>, StoreFault> {
+        schema::check(&session.connection)?;
+        votes::in_doubt(&session.connection, after, limit).map_err(unavailable)
+    }
 }
 
 /// An open local transaction: the only writer of the file.
@@ -235,9 +248,20 @@ impl<'t> LocalTransaction for SqliteTransaction<'t> {
     fn insert(&mut self, key: &BranchKey<'_>, row: Row) -> Result<(), StoreFault> {
         rows::insert(self.alive()?, key, &row)
             .map_err(|error| if is_duplicate(&error) { StoreFault::Conflict } else { unavailable(error) })?;
+        if matches!(row.operation, Operation::Commit | Operation::Abort) {
+            votes::delete(self.alive()?, key).map_err(unavailable)?;
+        }
         self.inserted += 1;
         self.last_home = Some(key.home());
         Ok(())
+    }
+
+    fn keep_vote(&mut self, key: &BranchKey<'_>, vote: Vote) -> Result<(), StoreFault> {
+        votes::keep(self.alive()?, key, &vote).map_err(unavailable)
+    }
+
+    fn vote(&mut self, key: &BranchKey<'_>) -> Result<Option<Vote>, StoreFault> {
+        votes::of_branch(self.alive()?, key).map_err(unavailable)
     }
 
     fn savepoint(&mut self) -> Result<(), StoreFault> {

@@ -12,7 +12,7 @@ use crate::stage;
 const TRANSACTIONS: u64 = 1_000;
 const AT_A_TIME: usize = 24;
 /// Transactions between two kills.
-const KILL_EVERY: u64 = 120;
+const KILL_EVERY: u64 = 100;
 const DONE_WITHIN: Duration = Duration::from_mins(4);
 
 #[test]

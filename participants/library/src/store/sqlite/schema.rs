@@ -13,7 +13,9 @@ use crate::store::StoreFault;
 
 /// From nothing to now. The key of `sagamore_barrier` begins with home and birth, so the oldest branches of a home
 /// stand together at its beginning, where purging looks for them; there is no second index to keep.
-const MIGRATIONS: [&str; 1] = ["
+///
+/// 2: what is kept of a vote. Votes from before have none: they wait for their `commit` or `abort`, and do not ask.
+const MIGRATIONS: [&str; 2] = ["
     CREATE TABLE sagamore_barrier (
         instance    BLOB    NOT NULL,
         home        INTEGER NOT NULL,
@@ -34,6 +36,17 @@ const MIGRATIONS: [&str; 1] = ["
         home       INTEGER NOT NULL,
         horizon_ms INTEGER NOT NULL,
         PRIMARY KEY (instance, home)
+    ) STRICT, WITHOUT ROWID;
+", "
+    CREATE TABLE sagamore_vote (
+        instance BLOB    NOT NULL,
+        home     INTEGER NOT NULL,
+        birth    INTEGER NOT NULL,
+        subject  TEXT    NOT NULL,
+        step     TEXT    NOT NULL,
+        branch   TEXT    NOT NULL,
+        command  BLOB    NOT NULL,
+        PRIMARY KEY (instance, home, birth, subject, step, branch)
     ) STRICT, WITHOUT ROWID;
 "];
 
@@ -81,16 +94,16 @@ pub(super) fn migrate(tx: &Transaction<'_>) -> Result<(), OpenError> {
 }
 
 /// Another process may have taken a newer release meanwhile.
-pub(super) fn check(tx: &Transaction<'_>) -> Result<(), StoreFault> {
-    let (found, known) = (version(tx).map_err(unavailable)?, known());
+pub(super) fn check(connection: &Connection) -> Result<(), StoreFault> {
+    let (found, known) = (version(connection).map_err(unavailable)?, known());
     if found == known {
         return Ok(());
     }
     Err(StoreFault::Unavailable(format!("the file has schema {found} now, this process works with {known}")))
 }
 
-fn version(tx: &Transaction<'_>) -> rusqlite::Result<i64> {
-    let mut statement = tx.prepare_cached("SELECT version FROM sagamore_schema")?;
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut statement = connection.prepare_cached("SELECT version FROM sagamore_schema")?;
     Ok(statement.query_row([], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
