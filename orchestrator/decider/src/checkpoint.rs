@@ -5,7 +5,6 @@
 //! checkpoint only.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -94,7 +93,6 @@ impl Shard {
             records.insert(key, Some(value));
         };
 
-        let ignored = std::mem::take(&mut self.stored.ignored);
         for id in std::mem::take(&mut self.touched) {
             let key = id.as_str().as_bytes().to_vec();
             match self.births.get(&id).and_then(|offset| self.open.get(offset)) {
@@ -123,12 +121,6 @@ impl Shard {
         for number in expired {
             self.stored.finished.remove(&number);
             put(&mut self.stored, finished_key(number), Vec::new());
-        }
-        for (key, value) in ignored {
-            if let Entry::Vacant(vacant) = records.entry(key) {
-                self.stored.put(vacant.key().clone(), as_of, value.is_empty());
-                vacant.insert(Some(value));
-            }
         }
         let state = records.into_iter().map(|(key, value)| StateRecord { key, as_of, value }).collect();
         Some(Draft { state, head: self.head(), journal: self.journal.take_unstored() })

@@ -1,8 +1,14 @@
 //! Takeover: from the records of a state partition to the shard as of the last checkpoint.
 //!
 //! Per key counts the newest record that is true as of the last `\0checkpoint` or before; what is true as of a later
-//! offset belongs to a checkpoint that never completed, is ignored, and is written again by the first checkpoint of the
-//! new owner. The count and the XOR in the checkpoint prove that nothing is missing.
+//! offset belongs to a checkpoint that never completed, and is ignored. The count and the XOR in the checkpoint prove
+//! that nothing is missing.
+//!
+//! **What is written again.** The cleaner knows nothing of "as of": an ignored record is the newest of its key, and once
+//! it is older than `min.compaction.lag.ms` it costs the one that counts. So the new owner writes what counts behind it,
+//! before he does anything else: the very same record, with the same "as of". That changes neither what counts, nor
+//! count and XOR, so it needs no `\0checkpoint` of its own, and any part of it may be committed. Where nothing counts it
+//! is a tombstone, which takes nothing with it.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +18,7 @@ use sagamore_schemas::log::{
 };
 use sagamore_schemas::topics::INSTANCE_KEY;
 
-use crate::checkpoint::read_owed;
+use crate::checkpoint::{StateRecord, read_owed};
 use crate::identity::Identity;
 use crate::journal::Journal;
 use crate::output::Output;
@@ -122,21 +128,22 @@ impl StateReader {
         self.checkpoint.as_ref().map_or(0, |head| head.next_offset)
     }
 
-    /// Builds the shard.
-    pub fn finish(self, identity: Identity) -> Result<Restored, RestoreError> {
+    /// Proves that the state is all there is as of the last checkpoint.
+    pub fn prove(self, identity: &Identity) -> Result<Proved, RestoreError> {
         let x = self.horizon();
-        let mut shard = Shard::new(identity);
-        let mut ignored: BTreeMap<Key, Vec<u8>> = BTreeMap::new();
+        let mut again = Vec::new();
         let mut chosen: BTreeMap<Key, Version> = BTreeMap::new();
         for (key, mut versions) in self.versions {
             keep_what_may_count(&mut versions, x);
-            let has_later = versions.iter().any(|version| version.as_of > x);
-            let counts = versions.into_iter().find(|version| version.as_of <= x);
-            if has_later {
+            let is_ignored = versions.last().is_some_and(|version| version.as_of > x);
+            let counts = versions.into_iter().next().filter(|version| version.as_of <= x);
+            let counts = counts.filter(|version| version.value.is_some());
+            if is_ignored && !planted::is(Defect::IgnoredNotRewritten) {
+                let as_of = counts.as_ref().map_or(x, |version| version.as_of);
                 let value = counts.as_ref().and_then(|version| version.value.clone());
-                ignored.insert(key.clone(), value.unwrap_or_default());
+                again.push(StateRecord { key: key.clone(), as_of, value });
             }
-            if let Some(version) = counts.filter(|version| version.value.is_some()) {
+            if let Some(version) = counts {
                 chosen.insert(key, version);
             }
         }
@@ -144,36 +151,55 @@ impl StateReader {
         for (key, version) in &chosen {
             stored.put(key.clone(), version.as_of, version.value.as_ref().is_some_and(Vec::is_empty));
         }
-        let applied = match self.checkpoint {
-            Some(head) => adopt(&mut shard, &mut stored, head)?,
-            None if stored.count() == 0 => None,
+        match &self.checkpoint {
+            Some(head) => compare(head, identity, &stored)?,
+            None if stored.count() == 0 => {}
             None => return Err(RestoreError::Incomplete { found: stored.count(), expected: 0 }),
-        };
-        if !planted::is(Defect::IgnoredNotRewritten) {
-            stored.ignored = ignored;
         }
+        Ok(Proved { chosen, stored, head: self.checkpoint, again })
+    }
+
+    /// The shard, whatever is to be written again.
+    pub fn finish(self, identity: Identity) -> Result<Restored, RestoreError> {
+        self.prove(&identity)?.restore(identity)
+    }
+}
+
+/// A state that is all there is as of its last checkpoint.
+#[derive(Debug, Default)]
+pub struct Proved {
+    chosen: BTreeMap<Key, Version>,
+    stored: Stored,
+    head: Option<CheckpointRecord>,
+    again: Vec<StateRecord>,
+}
+
+impl Proved {
+    /// Records that count and stand before ignored ones: they are to be written again before anything is applied.
+    pub fn again(&self) -> &[StateRecord] {
+        &self.again
+    }
+
+    /// Builds the shard.
+    pub fn restore(self, identity: Identity) -> Result<Restored, RestoreError> {
+        let Self { chosen, mut stored, head, again: _ } = self;
+        let mut shard = Shard::new(identity);
+        let applied = head.map(|head| adopt(&mut shard, &mut stored, head)).transpose()?.flatten();
         let owed = load(&mut shard, &mut stored, chosen)?;
         shard.stored = stored;
         Ok(Restored { shard, owed, applied })
     }
 }
 
-/// Of the versions as of X or before only the newest can count; later ones may, or are ignored.
+/// Of the versions as of X or before only the newest can count. Later ones that stand behind it may count yet, or are
+/// ignored; what stands before it never counts again, for X never falls.
 fn keep_what_may_count(versions: &mut Vec<Version>, x: i64) {
-    let newest = versions.iter().rposition(|version| version.as_of <= x);
-    let mut position = 0;
-    versions.retain(|version| {
-        position += 1;
-        version.as_of > x || Some(position - 1) == newest
-    });
+    if let Some(newest) = versions.iter().rposition(|version| version.as_of <= x) {
+        versions.drain(..newest);
+    }
 }
 
-fn adopt(
-    shard: &mut Shard,
-    stored: &mut Stored,
-    head: CheckpointRecord,
-) -> Result<Option<AppliedRecord>, RestoreError> {
-    let identity = &shard.identity;
+fn compare(head: &CheckpointRecord, identity: &Identity, stored: &Stored) -> Result<(), RestoreError> {
     let place = |instance, partition, partitions| {
         format!("partition {partition} of {partitions} of instance {instance}")
     };
@@ -182,13 +208,21 @@ fn adopt(
     if found != expected {
         return Err(RestoreError::Foreign { found, expected });
     }
-    let known = planted::level_max();
-    if head.level > known {
-        return Err(RestoreError::Level { level: head.level, known });
-    }
     let differs = head.stored_count != stored.count() || head.stored_xor != stored.xor();
     if differs && !planted::is(Defect::StateNotCounted) && !planted::is(Defect::NewestVersion) {
         return Err(RestoreError::Incomplete { found: stored.count(), expected: head.stored_count });
+    }
+    Ok(())
+}
+
+fn adopt(
+    shard: &mut Shard,
+    stored: &mut Stored,
+    head: CheckpointRecord,
+) -> Result<Option<AppliedRecord>, RestoreError> {
+    let known = planted::level_max();
+    if head.level > known {
+        return Err(RestoreError::Level { level: head.level, known });
     }
     let settings: Settings =
         serde_json::from_str(head.settings.0.get()).map_err(|error| damaged(CHECKPOINT_KEY, error))?;

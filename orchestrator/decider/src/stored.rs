@@ -15,9 +15,6 @@ pub(crate) struct Stored {
     xor: Digest128,
     /// Keys that are stored as ended and wait for their tombstone.
     ended: BTreeSet<Key>,
-    /// Keys of which a takeover has ignored a version, with the value that counts instead (none: empty). The first
-    /// checkpoint writes them again, unless it has something newer to say of them.
-    pub(crate) ignored: BTreeMap<Key, Vec<u8>>,
     /// Number of the next record of packed endings.
     pub(crate) finished_next: u64,
     /// Records of packed endings, with the `since_s` of the youngest in each.

@@ -5,17 +5,23 @@
 //! |---|---|---|---|
 //! | fencing | `Fence` | fenced | barrier |
 //! | barrier | `WriteBarrier` | committed | reading |
-//! | reading | `ReadState` | our own barrier | comparing |
+//! | reading | `ReadState` | our own barrier; nothing is ignored | comparing |
+//! | reading | `ReadState` | our own barrier; a part of a checkpoint is ignored | writing again |
+//! | writing again | `WriteAgain` | committed | comparing |
 //! | comparing | `LookIntoInbox` | what the inbox holds | the shard, restored |
 //! | any | | anything indefinite | it is dropped, and begun anew |
+//!
+//! What is ignored costs what counts, once the cleaner comes by ([`crate::restore`]). So it is covered as soon as the
+//! state is proved, before the shard can halt: for its level, its secret, its inbox, or at the first record.
 
 use uuid::Uuid;
 
 use sagamore_schemas::log::{AppliedRecord, BARRIER_KEY, BarrierRecord};
 
+use crate::checkpoint::StateRecord;
 use crate::identity::{Identity, ReplySecret};
 use crate::planted::{self, Defect};
-use crate::restore::{RestoreError, Restored, StateReader};
+use crate::restore::{Proved, RestoreError, Restored, StateReader};
 use crate::settings::Settings;
 
 /// What is to be done next.
@@ -27,6 +33,8 @@ pub enum Ask {
     WriteBarrier(Vec<u8>),
     /// Read the state, committed records only, from its beginning until something else is asked.
     ReadState,
+    /// Write these records to the state once more, in one Kafka transaction; their order does not matter.
+    WriteAgain(Vec<StateRecord>),
     /// Say which offsets the inbox holds, and read the record at this one, if any.
     LookIntoInbox(Option<i64>),
 }
@@ -74,6 +82,7 @@ enum Stage {
     Fencing,
     Barrier,
     Reading(Box<StateReader>),
+    WritingAgain(Box<Proved>),
     Comparing(Box<Restored>),
 }
 
@@ -93,6 +102,7 @@ impl Takeover {
                 Err(error) => unreachable!("a barrier is JSON: {error}"),
             },
             Stage::Reading(_) => Ask::ReadState,
+            Stage::WritingAgain(proved) => Ask::WriteAgain(proved.again().to_vec()),
             Stage::Comparing(restored) => {
                 Ask::LookIntoInbox(restored.applied.as_ref().map(|applied| applied.offset))
             }
@@ -125,10 +135,28 @@ impl Takeover {
         let found: Option<BarrierRecord> = value.and_then(|value| serde_json::from_slice(value).ok());
         let any = planted::is(Defect::StaleEnd);
         if any || found.is_some_and(|found| found.token == self.barrier.token) {
-            let restored = std::mem::take(&mut **reader).finish(self.identity.clone())?;
-            check_secret(restored.shard.settings(), self.identity.secret.as_ref())?;
-            self.stage = Stage::Comparing(Box::new(restored));
+            let proved = std::mem::take(&mut **reader).prove(&self.identity)?;
+            if proved.again().is_empty() {
+                return self.restore(proved);
+            }
+            self.stage = Stage::WritingAgain(Box::new(proved));
         }
+        Ok(())
+    }
+
+    /// What was to be written again is committed.
+    pub fn on_written_again(&mut self) -> Result<(), TakeoverError> {
+        let Stage::WritingAgain(proved) = &mut self.stage else {
+            unreachable!("SAG-INV-9 the state is written again in its turn")
+        };
+        let proved = std::mem::take(&mut **proved);
+        self.restore(proved)
+    }
+
+    fn restore(&mut self, proved: Proved) -> Result<(), TakeoverError> {
+        let restored = proved.restore(self.identity.clone())?;
+        check_secret(restored.shard.settings(), self.identity.secret.as_ref())?;
+        self.stage = Stage::Comparing(Box::new(restored));
         Ok(())
     }
 

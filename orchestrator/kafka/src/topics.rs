@@ -155,28 +155,29 @@ pub enum TopicsError {
 impl TopicsError {
     /// Whether a broker did not answer, which says nothing about the topics: the next try may go well.
     pub fn is_silence(&self) -> bool {
-        let silent = |code: RDKafkaErrorCode| {
-            matches!(
-                code,
-                RDKafkaErrorCode::OperationTimedOut
-                    | RDKafkaErrorCode::RequestTimedOut
-                    | RDKafkaErrorCode::BrokerTransportFailure
-                    | RDKafkaErrorCode::AllBrokersDown
-                    | RDKafkaErrorCode::Resolve
-            )
-        };
         match self {
             Self::Unreachable { .. } | Self::NotReady { .. } => true,
             Self::Create { cause, .. } | Self::Alter { cause, .. } | Self::Describe { cause, .. } => {
-                silent(*cause)
+                SILENCE.contains(cause)
             }
-            Self::Request { cause, .. } => cause.rdkafka_error_code().is_some_and(silent),
-            Self::Instance(error) => {
-                matches!(error, InstanceError::Kafka { .. } | InstanceError::Timeout { .. })
-            }
+            Self::Request { cause, .. } => is_silent(cause),
+            Self::Instance(error) => error.is_silence(),
             Self::PartitionCount { .. } => false,
         }
     }
+}
+
+/// What a client says of a broker that has said nothing.
+const SILENCE: [RDKafkaErrorCode; 5] = [
+    RDKafkaErrorCode::OperationTimedOut,
+    RDKafkaErrorCode::RequestTimedOut,
+    RDKafkaErrorCode::BrokerTransportFailure,
+    RDKafkaErrorCode::AllBrokersDown,
+    RDKafkaErrorCode::Resolve,
+];
+
+fn is_silent(error: &KafkaError) -> bool {
+    error.rdkafka_error_code().is_some_and(|code| SILENCE.contains(&code))
 }
 
 /// What [`apply`] would do to the topics of a layout.

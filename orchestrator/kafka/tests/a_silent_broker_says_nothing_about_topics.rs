@@ -50,6 +50,34 @@ fn silence_is_no_answer() {
     assert!(!TopicsError::Instance(InstanceError::NoTopic { topic: "t".into() }).is_silence());
 }
 
+/// Whoever may not read the state is told so; before a broker that only has to come up one waits.
+#[test]
+fn what_keeps_the_instance_from_being_read_is_told_apart_too() {
+    let reading = |cause| InstanceError::Kafka { topic: "t".into(), cause };
+    let silent = |cause: KafkaError| {
+        let alone = reading(cause.clone()).is_silence();
+        assert_eq!(TopicsError::Instance(reading(cause)).is_silence(), alone);
+        alone
+    };
+    let behind = [RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::AutoOffsetReset];
+    for code in SILENCE.into_iter().chain(behind) {
+        assert!(
+            silent(KafkaError::MetadataFetch(code)) && silent(KafkaError::MessageConsumption(code)),
+            "{code}"
+        );
+    }
+    let answers = ANSWERS.into_iter().filter(|code| !behind.contains(code));
+    for code in answers.chain([RDKafkaErrorCode::Authentication, RDKafkaErrorCode::SSL]) {
+        assert!(
+            !silent(KafkaError::MetadataFetch(code)) && !silent(KafkaError::MessageConsumption(code)),
+            "{code}"
+        );
+    }
+    assert!(InstanceError::Timeout { topic: "t".into() }.is_silence());
+    let detail = "two instances".to_owned();
+    assert!(!InstanceError::Contradiction { topic: "t".into(), detail }.is_silence());
+}
+
 #[test]
 fn a_paused_broker_is_silent_and_nothing_is_wrong_afterwards() {
     let kafka = LocalKafka::start(ClusterSize::One).unwrap();

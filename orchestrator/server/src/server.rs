@@ -250,18 +250,21 @@ fn find_installation(config: ServerConfig, address: SocketAddr) -> Result<Instal
     let Instance { instance, partitions, .. } = loop {
         match topics::read_instance(&config.kafka, &config.prefix) {
             Ok(instance) => break instance,
-            Err(InstanceError::Kafka { .. } | InstanceError::Timeout { .. }) => {
+            Err(error) if error.is_silence() => {
                 tracing::error!(
                     code = Code::Unreachable.as_str(),
                     brokers = config.kafka.bootstrap(),
+                    %error,
                     "no broker answers; trying on"
                 );
                 std::thread::sleep(RETRY_EVERY);
             }
+            Err(error @ InstanceError::Kafka { .. }) => return Err(TopicsError::from(error).into()),
             Err(
                 error @ (InstanceError::NoTopic { .. }
                 | InstanceError::Missing { .. }
-                | InstanceError::Contradiction { .. }),
+                | InstanceError::Contradiction { .. }
+                | InstanceError::Timeout { .. }),
             ) => {
                 return Err(StartError::NoTopics(error.to_string()));
             }

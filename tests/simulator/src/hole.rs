@@ -1,8 +1,9 @@
-//! The one hole that is known: nobody completes a checkpoint for longer than the compaction lag, right after one of which
-//! only a part was committed: every server is away, or the shard stands halted at a record until an operator comes. Then the cleaner takes versions that the last whole checkpoint needs, and every takeover
-//! halts the shard (SAG-001), as rule 2 of the design says for a state that is not what was counted.
+//! The one hole that is known: of a checkpoint only a part was committed, and from then on nobody takes the shard over for
+//! longer than the compaction lag, as when every server is away. Then the cleaner takes versions that the last whole
+//! checkpoint needs, and every takeover halts the shard (SAG-001), as rule 2 of the design says for a state that is not
+//! what was counted. Whoever does take over covers the part first of all, whatever he halts at afterwards.
 //!
-//! Such a halt is accepted with its evidence, and told; without the evidence it is a violation.
+//! Such a halt is accepted with its evidence, and told; without the evidence, or after a takeover, it is a violation.
 
 use std::collections::BTreeMap;
 
@@ -28,8 +29,14 @@ impl World {
         Some((last.offset, serde_json::from_slice(last.record.value.as_deref()?).ok()?))
     }
 
+    /// A takeover that began then has left nothing hidden in the state.
+    pub(crate) fn is_covered(&mut self, partition: i32, begun: i64) {
+        let covered = self.covered.entry(partition).or_insert(begun);
+        *covered = begun.max(*covered);
+    }
+
     /// Whether what the cleaner took was still needed, and superseded only by a part of a checkpoint that came after the
-    /// last whole one and is older than the lag.
+    /// last whole one and after the last takeover, and is older than the lag.
     pub(crate) fn look_for_a_hole(&mut self, partition: i32, gone: &[Entry]) {
         let Some((at, head)) = self.last_checkpoint(partition) else { return };
         let (there, _) = self.kafka.read_committed(Place::State(partition), 0, i64::MAX);
@@ -45,6 +52,7 @@ impl World {
                 })
                 .or_insert(entry);
         }
+        let covered = self.covered.get(&partition).copied().unwrap_or(i64::MIN);
         for lost in needed.into_values() {
             if lost.record.value.is_none() || there.iter().any(|entry| entry.offset == lost.offset) {
                 continue;
@@ -53,12 +61,13 @@ impl World {
                 entry.record.key == lost.record.key
                     && entry.offset > at
                     && entry.record.as_of.is_some_and(|as_of| as_of > head.next_offset)
+                    && entry.timestamp >= covered
                     && self.now - entry.timestamp >= COMPACTION_LAG_MS
             });
             let Some(by) = by else { continue };
             let evidence = format!(
-                "shard {partition}: the last whole checkpoint is as of {}; of one as of {} a part was committed at \
-                 {} ms, and none after it; {} ms later the cleaner took {:?} as of {}",
+                "shard {partition}: the last whole checkpoint is as of {}; of one as of {} a part was written at \
+                 {} ms and committed, and nobody has taken over since; {} ms later the cleaner took {:?} as of {}",
                 head.next_offset,
                 by.record.as_of.unwrap_or_default(),
                 by.timestamp - T0_MS,

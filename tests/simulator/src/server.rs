@@ -100,10 +100,10 @@ struct Slot {
 
 #[derive(Debug)]
 enum Stage {
-    Restoring { takeover: Option<Takeover>, epoch: u32, read: i64, until: i64 },
+    Restoring { takeover: Option<Takeover>, begun: i64, epoch: u32, read: i64, until: i64 },
     Running(Box<Running>),
     Resting { until: i64 },
-    Halted { poison: Option<i64> },
+    Halted { poison: Option<i64>, epoch: u32 },
 }
 
 #[derive(Debug)]
@@ -204,8 +204,12 @@ impl World {
 
     fn stand_still(&mut self, number: usize, partition: i32, poison: Option<i64>) {
         if let Some(slot) = self.servers[number].slots.get_mut(&partition) {
-            slot.stage = Stage::Halted { poison };
-            slot.write = None;
+            let epoch = match &slot.stage {
+                Stage::Restoring { epoch, .. } | Stage::Halted { epoch, .. } => *epoch,
+                Stage::Running(running) => running.epoch,
+                Stage::Resting { .. } => unreachable!("who rests finds nothing"),
+            };
+            slot.stage = Stage::Halted { poison, epoch };
         }
     }
 
@@ -234,11 +238,11 @@ impl World {
                 let until = *until;
                 return self.wake(number, partition, until);
             }
-            Stage::Halted { poison: Some(offset) } => {
+            Stage::Halted { poison: Some(offset), .. } => {
                 let offset = *offset;
                 return self.look_ahead(number, partition, offset);
             }
-            Stage::Halted { poison: None } | Stage::Restoring { .. } => return,
+            Stage::Halted { poison: None, .. } | Stage::Restoring { .. } => return,
             Stage::Running(_) => {}
         }
         if !stopping {
@@ -452,7 +456,7 @@ impl World {
     pub(crate) fn poisoned(&self) -> BTreeSet<(i32, i64)> {
         let slots = self.servers.iter().flat_map(|server| &server.slots);
         let held = slots.filter_map(|(partition, slot)| match slot.stage {
-            Stage::Halted { poison: Some(offset) } => Some((*partition, offset)),
+            Stage::Halted { poison: Some(offset), .. } => Some((*partition, offset)),
             _ => None,
         });
         held.collect()

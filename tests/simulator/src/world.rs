@@ -131,6 +131,8 @@ pub struct World {
     pub(crate) doomed: BTreeMap<i32, Fault>,
     /// Shards whose state the cleaner has made unreadable.
     pub(crate) holes: BTreeMap<i32, Hole>,
+    /// When the last takeover began that has left nothing hidden in the state of a shard.
+    pub(crate) covered: BTreeMap<i32, i64>,
     /// Halts that no fault was meant to cause and that are accepted, with the evidence.
     pub(crate) accepted: BTreeMap<i32, String>,
     /// Rows of transition tables that the journal tells of.
@@ -171,6 +173,7 @@ impl World {
             level: 1,
             doomed: BTreeMap::new(),
             holes: BTreeMap::new(),
+            covered: BTreeMap::new(),
             accepted: BTreeMap::new(),
             rows: BTreeSet::new(),
             story: None,

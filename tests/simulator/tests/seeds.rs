@@ -9,8 +9,8 @@ use sagamore_simulator::{report, run};
 
 const SEEDS: u64 = 10_000;
 const TRANSACTIONS: usize = 10;
-/// Halts that are accepted with their evidence: one that is not rare is a defect.
-const ACCEPTED_MAX: usize = 10;
+/// Halts that are accepted with their evidence: one that is not rare is a defect. 30,000 seeds have shown one.
+const ACCEPTED_MAX: usize = 2;
 
 #[test]
 fn ten_thousand_seeds_keep_every_promise() {

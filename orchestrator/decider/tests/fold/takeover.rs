@@ -1,12 +1,13 @@
 //! Takeover at any record, from checkpoints taken at any moment, also when only a part of the next one was committed and
-//! the topic has been compacted: the successor says the very same, and comes to the very same state.
+//! the topic has been compacted: the successor says the very same, and comes to the very same state. What a part has hidden
+//! is written again before anything is applied, and from then on nobody needs the cleaner's patience.
 
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use sagamore_decider::checkpoint::Draft;
+use sagamore_decider::checkpoint::{Draft, StateRecord};
 use sagamore_decider::output::Output;
-use sagamore_decider::restore::StateReader;
+use sagamore_decider::restore::{Proved, StateReader};
 use sagamore_decider::shard::Shard;
 use sagamore_schemas::log::CHECKPOINT_KEY;
 
@@ -27,8 +28,10 @@ enum Blow {
         records: u8,
         order: u8,
     },
-    /// It dies.
-    Crash,
+    /// It dies. Who takes over writes again what counts; of the first attempt only so many records get committed.
+    Crash {
+        again: u8,
+    },
     /// The cleaner comes by, and gets so far.
     Compact {
         percent: u8,
@@ -42,7 +45,7 @@ fn blow() -> impl Strategy<Value = Blow> {
         4 => Just(Blow::Draft),
         4 => (0u8..4).prop_map(|owed| Blow::Commit { owed }),
         2 => (any::<u8>(), any::<u8>()).prop_map(|(records, order)| Blow::Part { records, order }),
-        1 => Just(Blow::Crash),
+        1 => any::<u8>().prop_map(|again| Blow::Crash { again }),
         1 => (0u8..=100, any::<bool>()).prop_map(|(percent, tombstones)| Blow::Compact { percent, tombstones }),
     ]
 }
@@ -66,18 +69,39 @@ struct Succession<'a> {
     life: &'a Life,
     states: &'a [String],
     topic: StateTopic,
+    /// Records at its end that hide what counts, until somebody has taken over.
+    hiding: usize,
     owed: Vec<Output>,
 }
 
 impl Succession<'_> {
-    fn take_over(&self) -> Owner {
+    fn prove(&self) -> Proved {
         let mut reader = StateReader::default();
         for (key, as_of, value) in &self.topic {
             let as_of = as_of.to_string();
             let header = (key != CHECKPOINT_KEY).then_some(as_of.as_bytes());
             reader.read(key, header, value.as_deref()).unwrap();
         }
-        let restored = reader.finish(identity()).unwrap();
+        reader.prove(&identity()).unwrap()
+    }
+
+    fn write_again(&mut self, records: &[StateRecord]) {
+        let own = |record: &StateRecord| (record.key.clone(), record.as_of, record.value.clone());
+        self.topic.extend(records.iter().map(own));
+    }
+
+    /// Of the first attempt to write again only so many records get committed; then somebody else takes over.
+    fn take_over(&mut self, again: u8) -> Owner {
+        let proved = self.prove();
+        let part = usize::from(again) % (proved.again().len() + 1);
+        self.write_again(&proved.again()[..part]);
+        self.hiding += part;
+
+        let proved = self.prove();
+        self.write_again(proved.again());
+        self.hiding = 0;
+        assert_eq!(self.prove().again(), [], "nothing is hidden any more");
+        let restored = proved.restore(identity()).unwrap();
         assert_eq!(restored.owed, self.owed);
         let next = usize::try_from(restored.shard.next_offset()).unwrap();
         if next > 0 {
@@ -94,6 +118,7 @@ impl Succession<'_> {
         for record in checkpoint.state.into_iter().chain([checkpoint.last]) {
             self.topic.push((record.key, record.as_of, record.value));
         }
+        self.hiding = 0;
         owner.since = checkpoint.next_offset;
         self.owed = outputs;
     }
@@ -104,6 +129,7 @@ impl Succession<'_> {
         let turned = usize::from(order) % state.len().max(1);
         state.rotate_left(turned);
         state.truncate(usize::from(records) % (state.len() + 1));
+        self.hiding += state.len();
         self.topic.extend(state.into_iter().map(|record| (record.key, record.as_of, record.value)));
     }
 
@@ -114,10 +140,10 @@ impl Succession<'_> {
         all.iter().rev().take(count.into()).rev().map(|output| (*output).clone()).collect()
     }
 
-    /// What the cleaner leaves of a part that is older than the lag; the last checkpoint is younger than that.
+    /// What the cleaner leaves of a part that is older than the lag; what hides something is younger than that.
     fn compact(&mut self, percent: u8, tombstones: bool) {
-        let last = self.topic.iter().rposition(|(key, _, _)| key == CHECKPOINT_KEY).map_or(0, |at| at + 1);
-        let rest = self.topic.split_off(last * usize::from(percent) / 100);
+        let old = self.topic.len() - self.hiding;
+        let rest = self.topic.split_off(old * usize::from(percent) / 100);
         let mut newer = BTreeSet::new();
         self.topic.reverse();
         self.topic.retain(|(key, _, value)| newer.insert(key.clone()) && (value.is_some() || !tombstones));
@@ -129,8 +155,9 @@ impl Succession<'_> {
 fn check(definition: &str, happenings: &[Happening], blows: &[Blow]) {
     let mut states = Vec::new();
     let life = Life::live(definition, happenings, |shard, _, _, _, _| states.push(seen(shard)));
-    let mut succession = Succession { life: &life, states: &states, topic: Vec::new(), owed: Vec::new() };
-    let mut owner = succession.take_over();
+    let mut succession =
+        Succession { life: &life, states: &states, topic: Vec::new(), hiding: 0, owed: Vec::new() };
+    let mut owner = succession.take_over(0);
     let mut blows = blows.iter();
     while let Some(offset) = usize::try_from(owner.shard.next_offset()).ok().filter(|at| *at < life.log.len())
     {
@@ -140,11 +167,11 @@ fn check(definition: &str, happenings: &[Happening], blows: &[Blow]) {
             Blow::Commit { owed } => succession.commit(&mut owner, owed),
             Blow::Part { records, order } => {
                 succession.commit_part(owner, records, order);
-                owner = succession.take_over();
+                owner = succession.take_over(order);
                 continue;
             }
-            Blow::Crash => {
-                owner = succession.take_over();
+            Blow::Crash { again } => {
+                owner = succession.take_over(again);
                 continue;
             }
             Blow::Compact { percent, tombstones } => succession.compact(percent, tombstones),
@@ -157,7 +184,7 @@ fn check(definition: &str, happenings: &[Happening], blows: &[Blow]) {
     owner.draft = owner.draft.take().or_else(|| owner.shard.draft(owner.since));
     succession.commit(&mut owner, 0);
     succession.compact(100, true);
-    succession.take_over();
+    succession.take_over(0);
 }
 
 proptest! {

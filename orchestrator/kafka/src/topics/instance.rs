@@ -11,6 +11,7 @@ use std::time::Instant;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use sagamore_schemas::ids::Partition;
@@ -19,7 +20,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::cluster::Cluster;
-use super::{Change, Layout, POLL_INTERVAL, REQUEST_TIMEOUT, TOPIC_READY_TIMEOUT, TopicsError};
+use super::{Change, Layout, POLL_INTERVAL, REQUEST_TIMEOUT, TOPIC_READY_TIMEOUT, TopicsError, is_silent};
 use crate::client::{ClientSettings, EndsAreNoErrors, Isolation};
 
 /// To which instance a set of topics belongs.
@@ -74,6 +75,25 @@ pub enum InstanceError {
     },
 }
 
+impl InstanceError {
+    /// Whether a broker did not answer, or does not have yet what others have named: the next try may go well.
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Self::Kafka { cause, .. } => is_silent(cause) || is_behind(cause),
+            Self::Timeout { .. } => true,
+            Self::NoTopic { .. } | Self::Missing { .. } | Self::Contradiction { .. } => false,
+        }
+    }
+}
+
+/// A broker that does not know a topic, or an offset, which the metadata had: it comes up, or the topic is new.
+fn is_behind(cause: &KafkaError) -> bool {
+    matches!(
+        cause.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::UnknownTopicOrPartition)
+    )
+}
+
 /// Reads the instance of a set of topics.
 ///
 /// # Errors
@@ -125,10 +145,7 @@ fn read_created(settings: &ClientSettings, prefix: &Prefix) -> Result<Found, Ins
 fn is_too_early(error: &InstanceError) -> bool {
     match error {
         InstanceError::NoTopic { .. } => true,
-        InstanceError::Kafka { cause, .. } => matches!(
-            cause.rdkafka_error_code(),
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::UnknownTopicOrPartition)
-        ),
+        InstanceError::Kafka { cause, .. } => is_behind(cause),
         InstanceError::Missing { .. }
         | InstanceError::Contradiction { .. }
         | InstanceError::Timeout { .. } => false,
@@ -257,7 +274,12 @@ fn partitions_of(
     let metadata = consumer
         .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
         .map_err(|cause| InstanceError::Kafka { topic: topic.to_owned(), cause })?;
-    let facts = metadata.topics().iter().find(|facts| facts.name() == topic && facts.error().is_none());
+    let facts = metadata.topics().iter().find(|facts| facts.name() == topic);
+    let code = facts.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from);
+    if let Some(code) = code.filter(|code| !is_not_there(*code)) {
+        return Err(InstanceError::Kafka { topic: topic.to_owned(), cause: KafkaError::MetadataFetch(code) });
+    }
+    let facts = facts.filter(|_| code.is_none());
     let partitions: BTreeSet<_> = facts
         .map(|facts| facts.partitions().iter().map(|partition| Partition(partition.id())).collect())
         .unwrap_or_default();
@@ -265,6 +287,11 @@ fn partitions_of(
         return Err(InstanceError::NoTopic { topic: topic.to_owned() });
     }
     Ok(partitions)
+}
+
+/// Other errors of a topic do not say that it is missing, but for instance that it may not be seen.
+fn is_not_there(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::LeaderNotAvailable)
 }
 
 fn write(

@@ -92,6 +92,14 @@ impl CheckpointProducer {
         })
     }
 
+    /// Writes what a part of a checkpoint hides.
+    pub(super) fn write_again(&self, records: &[StateRecord]) -> Result<(), Failure> {
+        self.transaction(|| {
+            records.iter().try_for_each(|record| self.send_state(record))?;
+            self.delivered()
+        })
+    }
+
     /// Writes a checkpoint.
     pub(super) fn write(&self, checkpoint: &Checkpoint) -> Result<(), Failure> {
         self.transaction(|| {

@@ -51,6 +51,12 @@ pub(super) fn take_over(
                 takeover.on_barrier();
             }
             Ask::ReadState => read_state(installation, partition, &mut takeover)?,
+            Ask::WriteAgain(records) => {
+                producer.write_again(&records)?;
+                let records = records.len();
+                tracing::info!(shard = partition, records, "covered what a part of a checkpoint had left");
+                takeover.on_written_again().map_err(|error| halted(&error))?;
+            }
             Ask::LookIntoInbox(offset) => {
                 let seen = look_into_inbox(installation, partition, offset)?;
                 let (restored, inbox_end) = takeover.on_inbox(&seen).map_err(|error| halted(&error))?;

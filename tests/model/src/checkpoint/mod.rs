@@ -12,8 +12,18 @@
 //! after its owner gave up. What is not acknowledged by then is owed. The state topic is compacted, key by key, at
 //! any time.
 //!
+//! A takeover that finds a version of a checkpoint that never completed ignores it, and before it runs it writes again
+//! what counts, one by one in any order, without a `\0checkpoint`; that is ended, late, repeated and cut like any other
+//! Kafka transaction.
+//!
 //! **What is assumed.** `min.compaction.lag.ms`: between a version and the cleaning of an older one there is at least
-//! one complete checkpoint, and no takeover reads for longer than that. [`Without::CompactionLag`] shows why.
+//! one complete checkpoint, or one complete takeover, whether it applies anything afterwards or halts; and no takeover
+//! takes longer than that. [`Without::CompactionLag`] shows why.
+//!
+//! **What that proves.** Whoever takes over within the lag after a part of a checkpoint was committed makes it harmless
+//! for good, also when only a part of what it writes again is committed, in any order, and also if nobody ever writes a
+//! checkpoint again: the cleaner then may take all that is not the newest of its key. Left is an outage of everybody who
+//! could take over that is longer than the lag, just then.
 //!
 //! **What is left out.** The journal, settings, levels; memory of ended transactions (it is state like any other);
 //! aborted Kafka transactions as markers (readers are `read_committed`); whether the outputs of one that was deposed
@@ -30,7 +40,7 @@ use stateright::{Model, Property};
 
 use crate::{Missing, Protocol};
 use properties::{NO_HALT, NOTHING_LOST, STATE_IS_THE_FOLD, properties};
-use takeover::{Run, restore};
+use takeover::{Restored, Run, restore};
 
 /// Which transaction an input is for: A or B.
 type Key = usize;
@@ -84,7 +94,11 @@ fn fold(next: Offset) -> (Open, Vec<Output>) {
 enum Record {
     Version(Version),
     Checkpoint(Head),
-    Barrier { epoch: u8 },
+    Barrier {
+        epoch: u8,
+    },
+    /// Not a record: here a takeover had left nothing ignored. What came before is as old as the lag from then on.
+    Covered,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,6 +136,8 @@ enum Phase {
     Fenced,
     /// Its barrier is committed.
     Reading,
+    /// It writes again what counts and stands before an ignored version.
+    WritingAgain(Restored),
     Running(Run),
 }
 
@@ -158,6 +174,10 @@ pub enum Action {
     Apply { epoch: u8 },
     /// An output stands in its topic, and its owner learns it.
     Acknowledge { epoch: u8, output: Output },
+    /// It writes once more the version of a key that counts.
+    WriteAgain { epoch: u8, key: Key },
+    /// It commits what it has written again, and runs; the `EndTxn` may be sent twice.
+    CommitAgain { epoch: u8, repeated: bool },
     /// It drafts a checkpoint as of now.
     Draft { epoch: u8 },
     /// It writes the version of a key.
@@ -187,6 +207,8 @@ pub enum Without {
     AsOf,
     /// Versions that a takeover ignored are left as they are.
     WritingAgain,
+    /// What is written again is said to be as of X, not as of when it was.
+    AsOfBefore,
     /// A tombstone counts whatever X is.
     TombstoneAsOf,
     /// `\0checkpoint` may be written before the others.
@@ -199,12 +221,13 @@ pub enum Without {
 
 impl Without {
     /// Each.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Fencing,
         Self::Acknowledgement,
         Self::OwnBarrier,
         Self::AsOf,
         Self::WritingAgain,
+        Self::AsOfBefore,
         Self::TombstoneAsOf,
         Self::HeadLast,
         Self::CompactionLag,
@@ -250,6 +273,19 @@ impl Checkpoint {
                 }
                 return;
             }
+            Phase::WritingAgain(Restored { due, is_cut, .. }) => {
+                if may_write && !is_cut {
+                    actions.extend(due.iter().map(|version| Action::WriteAgain { epoch, key: version.key }));
+                }
+                if may_write && due.is_empty() {
+                    if state.late_end.is_none() {
+                        actions.push(Action::GiveUp { epoch });
+                        actions.push(Action::CommitAgain { epoch, repeated: true });
+                    }
+                    actions.push(Action::CommitAgain { epoch, repeated: false });
+                }
+                return;
+            }
             Phase::Running(run) => run,
         };
         if run.next < END {
@@ -287,9 +323,13 @@ impl Checkpoint {
         let Some(barrier) = state.log.iter().position(|record| *record == own) else { return };
         let end = end.unwrap_or(barrier);
         match restore(&state.log[..end], self) {
-            Some(run) => {
+            Some(restored) => {
                 state.log.retain(|record| *record != own);
-                state.owner(epoch).phase = Phase::Running(run);
+                if restored.due.is_empty() {
+                    state.run_from(epoch, restored.run);
+                } else {
+                    state.owner(epoch).phase = Phase::WritingAgain(restored);
+                }
             }
             None => state.halted = true,
         }
@@ -330,8 +370,8 @@ impl Checkpoint {
             return Vec::new();
         }
         let of_key = |record: &Record| matches!(record, Record::Version(version) if version.key == key);
-        let is_head = |record: &Record| matches!(record, Record::Checkpoint(_));
-        let cleans = |at: usize| !lag || state.log[at..].iter().any(is_head);
+        let is_old = |record: &Record| matches!(record, Record::Checkpoint(_) | Record::Covered);
+        let cleans = |at: usize| !lag || state.log[at..].iter().any(is_old);
         let versions: Vec<usize> = (0..state.log.len()).filter(|at| of_key(&state.log[*at])).collect();
         let Some((&newest, older)) = versions.split_last() else { return Vec::new() };
         if older.is_empty() {
@@ -372,9 +412,20 @@ impl State {
     fn cut(&mut self) {
         let epoch = self.epoch;
         for owner in self.owners.iter_mut().filter(|owner| owner.epoch == epoch) {
-            if let Phase::Running(Run { draft: Some(draft), .. }) = &mut owner.phase {
-                draft.is_cut = true;
+            match &mut owner.phase {
+                Phase::Running(Run { draft: Some(draft), .. }) => draft.is_cut = true,
+                Phase::WritingAgain(restored) => restored.is_cut = true,
+                Phase::Running(_) | Phase::Fenced | Phase::Reading => {}
             }
+        }
+    }
+
+    /// A takeover is over. What it has read, or written again, leaves nothing ignored.
+    fn run_from(&mut self, epoch: u8, run: Run) {
+        let is_present = epoch == self.epoch;
+        self.owner(epoch).phase = Phase::Running(run);
+        if is_present {
+            self.log.push(Record::Covered);
         }
     }
 
@@ -395,13 +446,17 @@ impl State {
             return;
         }
         let mut is_read_beyond = false;
+        let mut is_old = false;
         let mut kept = Vec::new();
         for record in std::mem::take(&mut self.log).into_iter().rev() {
+            let was_old = is_old;
+            is_old |= matches!(record, Record::Checkpoint(_) | Record::Covered);
             match record {
+                Record::Covered if was_old => continue,
                 Record::Checkpoint(_) if is_read_beyond => continue,
                 Record::Checkpoint(_) => is_read_beyond = true,
                 Record::Barrier { .. } => is_read_beyond = false,
-                Record::Version(_) => {}
+                Record::Version(_) | Record::Covered => {}
             }
             kept.push(record);
         }
@@ -411,20 +466,20 @@ impl State {
 
     /// What a new owner makes of the state, if one takes over now.
     fn successor(&self, model: &Checkpoint) -> Option<Run> {
-        restore(&self.log, model)
+        restore(&self.log, model).map(|restored| restored.run)
     }
 
     fn runs(&self) -> impl Iterator<Item = &Run> {
         self.owners.iter().filter_map(|owner| match &owner.phase {
             Phase::Running(run) => Some(run),
-            Phase::Fenced | Phase::Reading => None,
+            Phase::Fenced | Phase::Reading | Phase::WritingAgain(_) => None,
         })
     }
 
     fn last_head(&self) -> Option<&Head> {
         self.log.iter().rev().find_map(|record| match record {
             Record::Checkpoint(head) => Some(head),
-            Record::Version(_) | Record::Barrier { .. } => None,
+            Record::Version(_) | Record::Barrier { .. } | Record::Covered => None,
         })
     }
 }
@@ -478,7 +533,8 @@ impl Model for Checkpoint {
                             run.depose();
                         }
                     }
-                    state.owners.retain(|owner| owner.phase != Phase::Fenced || owner.epoch == state.epoch);
+                    let waits = |phase: &Phase| matches!(phase, Phase::Fenced | Phase::WritingAgain(_));
+                    state.owners.retain(|owner| !waits(&owner.phase) || owner.epoch == state.epoch);
                 }
             }
             Action::Barrier { epoch, repeated } => {
@@ -508,7 +564,23 @@ impl Model for Checkpoint {
                 state.told[usize::from(output.input)] = true;
                 state.run(epoch).sent.retain(|sent| *sent != output);
             }
-            Action::Draft { epoch } => state.run(epoch).draft(self),
+            Action::WriteAgain { epoch, key } => {
+                let Phase::WritingAgain(restored) = &mut state.owner(epoch).phase else { return None };
+                let at = restored.due.iter().position(|version| version.key == key)?;
+                let version = restored.due.remove(at);
+                state.open.push(Record::Version(version));
+            }
+            Action::CommitAgain { epoch, repeated } => {
+                let records = std::mem::take(&mut state.open);
+                state.log.extend(records);
+                if repeated {
+                    state.late_end = Some(epoch);
+                }
+                let Phase::WritingAgain(restored) = state.owner(epoch).phase.clone() else { return None };
+                state.run_from(epoch, restored.run);
+                state.forget_old_heads(self);
+            }
+            Action::Draft { epoch } => state.run(epoch).draft(),
             Action::WriteVersion { epoch, key } => {
                 let version = state.run(epoch).take_due(key)?;
                 state.open.push(Record::Version(version));

@@ -2,7 +2,7 @@
 
 use stateright::Property;
 
-use super::{Checkpoint, END, Head, INBOX, Input, KEYS, Key, Owner, Phase, Record, Run, State, fold};
+use super::{Checkpoint, END, Head, INBOX, Input, KEYS, Key, Owner, Phase, Record, Run, State, Value, fold};
 
 /// Every output of every input stands in its topic, or the next owner sends it.
 pub(super) const NOTHING_LOST: &str = "every output of every input gets out";
@@ -45,6 +45,16 @@ pub(super) fn properties() -> Vec<Property<Checkpoint>> {
             let next = state.last_head().map_or(0, |head| head.next);
             let is_ahead = |record: &Record| matches!(record, Record::Version(v) if v.as_of > next);
             state.log.iter().any(is_ahead)
+        }),
+        Property::sometimes("a part of what is written again is committed", |_, state: &State| {
+            let is_cut = |phase: &Phase| matches!(phase, Phase::WritingAgain(restored) if restored.is_cut);
+            state.owners.iter().any(|owner| is_cut(&owner.phase))
+        }),
+        Property::sometimes("what is written again is all there is of its key", |_, state: &State| {
+            let of_b = |record: &&Record| matches!(record, Record::Version(version) if version.key == 1);
+            let is_tombstone = |record: &Record| matches!(record, Record::Version(version) if version.value == Value::Tombstone);
+            let mut all = state.log.iter().filter(of_b);
+            all.next().is_some_and(is_tombstone) && all.next().is_none()
         }),
         Property::sometimes("an output is owed at a takeover", |_, state: &State| {
             let is_reading = |owner: &Owner| owner.phase == Phase::Reading;

@@ -17,14 +17,22 @@ pub(super) struct Run {
     touched: [bool; KEYS],
     /// As of when each key is stored, and whether as ended.
     stored: [Option<Stored>; KEYS],
-    /// Keys of which a version was ignored, with what counts instead.
-    ignored: [Option<Value>; KEYS],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Stored {
     as_of: Offset,
     is_ended: bool,
+}
+
+/// What a takeover makes of the state, and what it writes again before it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Restored {
+    pub(super) run: Run,
+    /// Of each key of which a version is ignored: what counts, as of when it did.
+    pub(super) due: Vec<Version>,
+    /// Its Kafka transaction was ended by something else: the rest is refused.
+    pub(super) is_cut: bool,
 }
 
 /// A checkpoint on its way.
@@ -54,18 +62,17 @@ impl Run {
         *self = Self { next: self.next, open: self.open, ..Self::default() };
     }
 
-    pub(super) fn draft(&mut self, model: &Checkpoint) {
+    pub(super) fn draft(&mut self) {
         let as_of = self.next;
         let mut due = Vec::new();
         for key in 0..KEYS {
             let ended = self.stored[key].is_some_and(|stored| stored.is_ended);
-            let ignored = self.ignored[key].take().filter(|_| !model.lacks(Without::WritingAgain));
             let touched = std::mem::take(&mut self.touched[key]);
             let value = match (self.open[key], self.stored[key]) {
                 (Some(taken), _) if touched => Some(Value::Open(taken)),
                 (None, Some(_)) if ended => Some(Value::Tombstone),
                 (None, Some(_)) if touched => Some(Value::Ended),
-                (_, None | Some(_)) => ignored,
+                (_, None | Some(_)) => None,
             };
             let Some(value) = value else { continue };
             self.stored[key] = match value {
@@ -95,17 +102,18 @@ impl Run {
 }
 
 /// The rules of a takeover. `None`: it finds less than the checkpoint counts, or something else.
-pub(super) fn restore(log: &[Record], model: &Checkpoint) -> Option<Run> {
+pub(super) fn restore(log: &[Record], model: &Checkpoint) -> Option<Restored> {
     let head = log.iter().rev().find_map(|record| match record {
         Record::Checkpoint(head) => Some(head.clone()),
-        Record::Version(_) | Record::Barrier { .. } => None,
+        Record::Version(_) | Record::Barrier { .. } | Record::Covered => None,
     });
     let head = head.unwrap_or_default();
     let mut run = Run { next: head.next, since: head.next, ..Run::default() };
+    let mut due = Vec::new();
     for key in 0..KEYS {
         let versions = log.iter().filter_map(|record| match record {
             Record::Version(version) if version.key == key => Some(*version),
-            Record::Version(_) | Record::Checkpoint(_) | Record::Barrier { .. } => None,
+            Record::Version(_) | Record::Checkpoint(_) | Record::Barrier { .. } | Record::Covered => None,
         });
         let counts = |version: &Version| {
             version.as_of <= head.next
@@ -114,8 +122,11 @@ pub(super) fn restore(log: &[Record], model: &Checkpoint) -> Option<Run> {
         };
         let newest = versions.clone().rfind(counts);
         let stored = newest.filter(|version| version.value != Value::Tombstone);
-        if versions.clone().any(|version| !counts(&version)) {
-            run.ignored[key] = Some(stored.map_or(Value::Ended, |version| version.value));
+        if versions.clone().next_back().is_some_and(|version| !counts(&version)) {
+            let nothing = Version { key, as_of: head.next, value: Value::Tombstone };
+            let again = stored.unwrap_or(nothing);
+            let as_of = if model.lacks(Without::AsOfBefore) { head.next } else { again.as_of };
+            due.push(Version { as_of, ..again });
         }
         run.stored[key] =
             stored.map(|version| Stored { as_of: version.as_of, is_ended: version.value == Value::Ended });
@@ -137,5 +148,8 @@ pub(super) fn restore(log: &[Record], model: &Checkpoint) -> Option<Run> {
     if !model.lacks(Without::SendingOwed) {
         run.sent = head.owed;
     }
-    Some(run)
+    if model.lacks(Without::WritingAgain) {
+        due.clear();
+    }
+    Some(Restored { run, due, is_cut: false })
 }

@@ -13,6 +13,7 @@ pub(super) fn missing(without: Without) -> Missing {
         Without::OwnBarrier => ("reading to the own barrier", NO_HALT),
         Without::AsOf => ("as-of at takeover", STATE_IS_THE_FOLD),
         Without::WritingAgain => ("writing ignored keys again", NO_HALT),
+        Without::AsOfBefore => ("keeping as-of when writing again", NO_HALT),
         Without::TombstoneAsOf => ("as-of of tombstones", NO_HALT),
         Without::HeadLast => ("the checkpoint record last", NO_HALT),
         Without::CompactionLag => ("the lag of compaction", NO_HALT),
@@ -54,6 +55,7 @@ fn record(record: &Record) -> String {
         }
         Record::Checkpoint(head) => format!("checkpoint X={}{}", head.next, counted(head)),
         Record::Barrier { epoch } => format!("barrier of owner {}", epoch + 1),
+        Record::Covered => "everything before that had been taken over once".to_owned(),
     }
 }
 
@@ -68,7 +70,8 @@ fn counted(head: &Head) -> String {
 }
 
 fn records(found: &[Record]) -> String {
-    let found: Vec<String> = found.iter().map(record).collect();
+    let found = found.iter().filter(|found| **found != Record::Covered);
+    let found: Vec<String> = found.map(record).collect();
     if found.is_empty() { "nothing".to_owned() } else { found.join("; ") }
 }
 
@@ -98,6 +101,13 @@ pub(super) fn tell(before: &State, action: &Action, after: &State) -> String {
         }
         Action::Draft { epoch } => {
             format!("{} begins a checkpoint as of X={}.", owner(epoch), next_of(after, epoch))
+        }
+        Action::WriteAgain { epoch, .. } => {
+            let written = after.open.last().map(record).unwrap_or_default();
+            format!("{} writes once more what counts: {written}.", owner(epoch))
+        }
+        Action::CommitAgain { epoch, repeated } => {
+            format!("{} commits{}: {}; now it runs.", owner(epoch), twice(repeated), records(&before.open))
         }
         Action::WriteVersion { epoch, .. } | Action::WriteHead { epoch } => {
             let written = after.open.last().map(record).unwrap_or_default();
@@ -134,12 +144,13 @@ fn read(before: &State, after: &State, epoch: u8, end: Option<usize>) -> String 
         None => "up to its barrier".to_owned(),
     };
     let run = after.owners.iter().find_map(|owner| match &owner.phase {
-        Phase::Running(run) if owner.epoch == epoch => Some(run),
-        Phase::Running(_) | Phase::Fenced | Phase::Reading => None,
+        Phase::Running(run) if owner.epoch == epoch => Some((run, "goes on")),
+        Phase::WritingAgain(restored) if owner.epoch == epoch => Some((&restored.run, "will go on")),
+        Phase::Running(_) | Phase::Fenced | Phase::Reading | Phase::WritingAgain(_) => None,
     });
     match run {
-        Some(run) => {
-            format!("{who} reads the state {to}; it goes on from X={} with {}.", run.next, held(run.open))
+        Some((run, how)) => {
+            format!("{who} reads the state {to}; it {how} from X={} with {}.", run.next, held(run.open))
         }
         None => {
             format!("{who} reads the state {to}; it does not find what the checkpoint counts, and halts.")
@@ -153,7 +164,7 @@ fn next_of(state: &State, epoch: u8) -> u8 {
         .iter()
         .find_map(|owner| match &owner.phase {
             Phase::Running(run) if owner.epoch == epoch => Some(run.next),
-            Phase::Running(_) | Phase::Fenced | Phase::Reading => None,
+            Phase::Running(_) | Phase::Fenced | Phase::Reading | Phase::WritingAgain(_) => None,
         })
         .unwrap_or_default()
 }

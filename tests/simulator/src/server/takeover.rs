@@ -10,7 +10,7 @@ use sagamore_decider::takeover::{Ask, InboxSeen, Takeover, TakeoverError};
 use sagamore_schemas::ids::Time;
 use sagamore_schemas::log::{AppliedRecord, BARRIER_KEY, record_hash};
 
-use super::writes::{Request, What};
+use super::writes::{Request, What, state_record};
 use super::{Running, Slot, Stage, ToServer, bytes};
 use crate::faults::Fault;
 use crate::kafka::{Place, Record};
@@ -27,6 +27,7 @@ impl World {
         let takeover = Takeover::new(identity(partition, self.partitions), token, owner);
         let stage = Stage::Restoring {
             takeover: Some(takeover),
+            begun: self.now,
             epoch: self.kafka.epoch(partition),
             read: 0,
             until: i64::MAX,
@@ -41,8 +42,8 @@ impl World {
         let life = self.servers[number].life;
         let Some(slot) = self.servers[number].slots.get_mut(&partition) else { return };
         let tenure = slot.tenure;
-        let Stage::Restoring { takeover: Some(takeover), epoch, .. } = &slot.stage else { return };
-        let (ask, epoch) = (takeover.ask(), *epoch);
+        let Stage::Restoring { takeover: Some(takeover), begun, epoch, .. } = &slot.stage else { return };
+        let (ask, begun, epoch) = (takeover.ask(), *begun, *epoch);
         let delay = self.latency();
         match ask {
             Ask::Fence => {
@@ -57,10 +58,16 @@ impl World {
                     vec![(Place::State(partition), record.clone()), (Place::Journal(partition), record)];
                 self.begin_write(number, partition, VecDeque::from([part]), None);
             }
+            Ask::WriteAgain(records) => {
+                self.tell(|| format!("server {number} covers {} keys of shard {partition}", records.len()));
+                let part = records.iter().map(|record| state_record(partition, record)).collect();
+                self.begin_write(number, partition, VecDeque::from([part]), None);
+            }
             Ask::ReadState => {
                 self.after(delay, Event::Server(number, life, ToServer::Read(partition, tenure)));
             }
             Ask::LookIntoInbox(_) => {
+                self.is_covered(partition, begun);
                 self.after(delay, Event::Server(number, life, ToServer::Looked(partition, tenure)));
             }
         }
@@ -76,6 +83,31 @@ impl World {
             *until = old_end;
             takeover.on_fenced();
             self.go_on(number, partition);
+        }
+    }
+
+    /// What the takeover has asked to be written is committed.
+    pub(super) fn on_asked_for(&mut self, number: usize, partition: i32) {
+        let server = &mut self.servers[number];
+        planted::set_level_max(server.level_max);
+        let Some(slot) = server.slots.get_mut(&partition) else { return };
+        let Stage::Restoring { takeover: Some(takeover), begun, .. } = &mut slot.stage else { return };
+        let begun = *begun;
+        let result = match takeover.ask() {
+            Ask::WriteBarrier(_) => {
+                takeover.on_barrier();
+                Ok(())
+            }
+            Ask::WriteAgain(_) => {
+                let result = takeover.on_written_again();
+                self.is_covered(partition, begun);
+                result
+            }
+            Ask::Fence | Ask::ReadState | Ask::LookIntoInbox(_) => unreachable!("nothing was to be written"),
+        };
+        match result {
+            Err(error) => self.halt(number, partition, &error),
+            Ok(()) => self.go_on(number, partition),
         }
     }
 

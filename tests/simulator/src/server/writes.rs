@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use sagamore_decider::checkpoint::Checkpoint;
+use sagamore_decider::checkpoint::{Checkpoint, StateRecord};
 use sagamore_schemas::ids::Time;
 use sagamore_schemas::log::CHECKPOINT_KEY;
 
@@ -47,6 +47,12 @@ pub(super) struct Write {
     committing: bool,
 }
 
+pub(super) fn state_record(partition: i32, record: &StateRecord) -> (Place, Record) {
+    let as_of = Some(record.as_of).filter(|_| record.key != CHECKPOINT_KEY);
+    let value = record.value.as_deref().map(bytes);
+    (Place::State(partition), Record { key: Some(bytes(&record.key)), value, as_of })
+}
+
 impl World {
     pub(super) fn write(&mut self, number: usize, partition: i32, checkpoint: &Checkpoint) {
         let in_order = checkpoint.parts();
@@ -55,11 +61,7 @@ impl World {
                 let record = Record { key: Some(bytes(key)), value: Some(bytes(value)), as_of: None };
                 (Place::Journal(partition), record)
             });
-            let state = part.state.iter().map(|record| {
-                let as_of = Some(record.as_of).filter(|_| record.key != CHECKPOINT_KEY);
-                let value = record.value.as_deref().map(bytes);
-                (Place::State(partition), Record { key: Some(bytes(&record.key)), value, as_of })
-            });
+            let state = part.state.iter().map(|record| state_record(partition, record));
             journal.chain(state).collect()
         });
         let parts = parts.collect();
@@ -90,9 +92,10 @@ impl World {
         let Some(slot) = self.servers[number].slots.get_mut(&partition) else { return };
         let tenure = slot.tenure;
         let epoch = match &slot.stage {
-            Stage::Restoring { epoch, .. } => *epoch,
+            // Who halts writes a checkpoint under way to its end; if that fails the shard is taken over again.
+            Stage::Restoring { epoch, .. } | Stage::Halted { epoch, .. } => *epoch,
             Stage::Running(running) => running.epoch,
-            Stage::Resting { .. } | Stage::Halted { .. } => return,
+            Stage::Resting { .. } => return,
         };
         let Some(write) = &mut slot.write else { return };
         let number_of_write = write.number;
@@ -196,10 +199,7 @@ impl World {
         match result {
             Err(refusal) => self.on_refusal(number, partition, refusal),
             Ok(()) => match &mut slot.stage {
-                Stage::Restoring { takeover: Some(takeover), .. } => {
-                    takeover.on_barrier();
-                    self.go_on(number, partition);
-                }
+                Stage::Restoring { takeover: Some(_), .. } => self.on_asked_for(number, partition),
                 Stage::Running(running) => {
                     running.owner.on_written(own);
                     let all = open.checkpoint == Some(running.owner.shard().next_offset());
