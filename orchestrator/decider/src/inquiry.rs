@@ -17,6 +17,7 @@ use sagamore_schemas::wire::{Decided, Inquiry, Operation, OutcomeKind, Verdict};
 
 use crate::definition::plan::BranchIndex;
 use crate::output::{Destination, Notice, Output, Record};
+use crate::planted::{self, Defect};
 use crate::shard::Shard;
 use crate::transaction::{BranchPhase, Phase, Transaction};
 use crate::turn::key_of;
@@ -81,6 +82,7 @@ impl Shard {
         {
             Some(OutcomeKind::Committed) => Decided::Commit,
             Some(OutcomeKind::Aborted) => Decided::Abort,
+            None if planted::is(Defect::InquiryGuessed) => Decided::Abort,
             // A group that commits in its place may have committed before it was undone, or never.
             Some(OutcomeKind::Compensated | OutcomeKind::Refused | OutcomeKind::Stuck) | None => {
                 Decided::Forgotten

@@ -29,6 +29,8 @@ pub enum Defect {
     CommitBeforeLastVote,
     LateYesForgotten,
     MaybeDoneSkipped,
+    PrecommitSkipped,
+    InquiryGuessed,
 }
 
 #[cfg(feature = "planted")]

@@ -100,6 +100,42 @@ pub static ALL: &[(&str, Defect, &str, &str)] = &[
     ("pivot-turns-back", Defect::Fold(Fold::PivotTurnsBack), "a pivot that was asked is turned back", "5"),
     ("answer-to-anything", Defect::Fold(Fold::AnswerToAnything), "a reply counts for another operation", "4"),
     (
+        "votes-as-numbers",
+        Defect::Fold(Fold::VotesAsNumbers),
+        "a repeated vote counts for another branch",
+        "5",
+    ),
+    (
+        "commit-before-last-vote",
+        Defect::Fold(Fold::CommitBeforeLastVote),
+        "all but one vote are taken for all",
+        "5, 2",
+    ),
+    (
+        "late-yes-forgotten",
+        Defect::Fold(Fold::LateYesForgotten),
+        "what may have voted yes is not told to abort",
+        "4",
+    ),
+    (
+        "maybe-done-skipped",
+        Defect::Fold(Fold::MaybeDoneSkipped),
+        "what may have been done is not compensated",
+        "4",
+    ),
+    (
+        "precommit-skipped",
+        Defect::Fold(Fold::PrecommitSkipped),
+        "three phases are two: nobody is told that all votes were yes",
+        "5",
+    ),
+    (
+        "inquiry-guessed",
+        Defect::Fold(Fold::InquiryGuessed),
+        "what is no longer remembered is answered `abort`",
+        "6.7",
+    ),
+    (
         "no-tombstone",
         Defect::Barrier(Barrier::NoTombstone),
         "an empty compensation leaves no row",

@@ -234,7 +234,8 @@ impl World {
                     break;
                 }
                 let next = self.queue.peek().map_or(0, |Reverse(next)| next.at);
-                let step = next.max(self.now + 5_000);
+                // What is to come hours later must not keep operators from looking.
+                let step = next.clamp(self.now + 5_000, self.now + 300_000);
                 self.run_until(step);
                 self.now = self.now.max(step);
                 self.help_the_stuck();

@@ -31,6 +31,7 @@ pub(super) fn next_to_commit(transaction: &Transaction, step: &PlanStep) -> Opti
     if all(BranchPhase::Prepared) || is_one_short(transaction, step) {
         return Some(match protocol {
             Protocol::TwoPhase => Operation::Commit,
+            Protocol::ThreePhase if planted::is(Defect::PrecommitSkipped) => Operation::Commit,
             Protocol::ThreePhase => Operation::Precommit,
         });
     }
