@@ -13,9 +13,14 @@
 //! member. When a partition goes elsewhere, what has begun is finished and committed, what waits is dropped. A crash
 //! between effect and commit makes a duplicate, which the barrier answers from memory.
 //!
+//! A verdict on the command topic takes the same way, without a reply. One more thread asks for branches in doubt, and
+//! ends those whose time is up under `termination: unilateral`.
+//!
 //! Deliberately absent: retries of business code. The coordinator asks again, with its own pauses.
 
+mod asker;
 mod counters;
+mod doubts;
 mod progress;
 mod replies;
 mod worker;
@@ -39,7 +44,9 @@ use sagamore_schemas::ids::Name;
 use sagamore_schemas::topics::{Prefix, Topic, command_topic};
 use tracing::{debug, info, warn};
 
+use asker::{Asker, Asking, Rounds};
 pub use counters::Counters;
+use doubts::Doubts;
 use progress::Position;
 use replies::{Replies, Shared};
 use worker::{Taken, Worker};
@@ -51,6 +58,8 @@ use counters::count;
 const IDLE_POLL: Duration = Duration::from_millis(100);
 /// How often finished work is committed unless told otherwise: one small record a turn.
 const COMMIT_INTERVAL_DEFAULT: Duration = Duration::from_millis(500);
+/// After so long without a decision a branch asks, unless told otherwise: the usual timeout of a step.
+const ASKS_AFTER_DEFAULT: Duration = Duration::from_secs(30);
 /// How long a rebalance or a stop waits for replies under way. They are repeated by whoever comes next.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often failed deliveries are tried again.
@@ -79,12 +88,15 @@ pub struct Settings {
     pub batch_max: NonZeroUsize,
     /// How often finished work is committed: what a crash makes the next one repeat.
     pub commit_interval: Duration,
-    /// Whether replies carry the header `content-type`. It costs throughput, and readers need none.
+    /// How long after its `prepare` was issued a branch without a decision asks for it; then again after pauses that
+    /// double, up to five minutes.
+    pub asks_after: Duration,
+    /// Whether replies and inquiries carry the header `content-type`. It costs throughput, and readers need none.
     pub has_content_type: bool,
 }
 
 impl Settings {
-    /// One worker, 20,000 in flight, batches of 500, committed twice a second, with the header.
+    /// One worker, 20,000 in flight, batches of 500, committed twice a second, inquiries after 30 s, with the header.
     pub fn new(clients: ClientSettings, prefix: Prefix, participant: Name) -> Self {
         let number = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
@@ -95,6 +107,7 @@ impl Settings {
             in_flight_max: number(20_000),
             batch_max: number(500),
             commit_interval: COMMIT_INTERVAL_DEFAULT,
+            asks_after: ASKS_AFTER_DEFAULT,
             has_content_type: true,
         }
     }
@@ -149,20 +162,32 @@ impl Runtime {
         )?);
 
         let (participant, store) = (Arc::new(participant), Arc::new(store));
-        let worker = || {
-            Worker::new(
-                Arc::clone(&participant),
-                Arc::clone(&store),
-                Arc::clone(&replies),
-                Arc::clone(&shared),
-                Arc::clone(&topic),
-                format!("/{}", settings.participant),
-            )
+        let doubts = Arc::new(Doubts::default());
+        let worker = || Worker {
+            participant: Arc::clone(&participant),
+            store: Arc::clone(&store),
+            session: None,
+            replies: Arc::clone(&replies),
+            shared: Arc::clone(&shared),
+            doubts: Arc::clone(&doubts),
+            topic: Arc::clone(&topic),
+            name: settings.participant.clone(),
         };
         let crew = Crew::new(settings, worker)?;
+        let asking = Asking::spawn(Asker {
+            participant: Arc::clone(&participant),
+            store: Arc::clone(&store),
+            session: None,
+            replies: Arc::clone(&replies),
+            shared: Arc::clone(&shared),
+            doubts: Arc::clone(&doubts),
+            name: settings.participant.clone(),
+            rounds: Rounds::new(settings.asks_after),
+        })?;
         let poller = Poller {
             consumer,
             crew,
+            asking,
             replies: Arc::clone(&replies),
             shared: Arc::clone(&shared),
             ending: Arc::clone(&ending),
@@ -310,6 +335,7 @@ impl<P: Participant> Crew<P> {
 struct Poller<P: Participant> {
     consumer: BaseConsumer<Membership>,
     crew: Crew<P>,
+    asking: Asking,
     replies: Arc<Replies>,
     shared: Arc<Shared>,
     ending: Arc<AtomicU8>,
@@ -438,6 +464,7 @@ impl<P: Participant> Poller<P> {
     }
 
     fn finish(mut self) {
+        drop(self.asking);
         self.shared.progress.drain();
         self.shared.progress.begin(&mut self.taken, Taken::token);
         self.crew.join();

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// What a runtime has done since it was spawned, in commands.
+        /// What a runtime has done since it was spawned, in commands where nothing else is said.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
         pub struct Counters {
             $($(#[$doc])* pub $name: u64,)*
@@ -53,6 +53,20 @@ counters! {
     resent,
     /// Replies that can never be delivered; logged.
     undeliverable,
+    /// Inquiries sent: branches that had waited too long for their decision.
+    inquiries,
+    /// Branches committed or aborted by the answer to an inquiry.
+    settled,
+    /// Inquiries answered `undecided`: the branch goes on waiting.
+    undecided,
+    /// Inquiries answered `forgotten`: a person has to say what became of the branch. Logged as errors.
+    forgotten,
+    /// Verdicts that say the opposite of what the branch has done. Logged as errors.
+    contradicted,
+    /// Branches that have decided by themselves, under `termination: unilateral`. Logged as warnings.
+    alone,
+    /// Branches in doubt now that have asked at least once, as of the last look at all of them.
+    in_doubt,
 }
 
 /// One more.

@@ -10,6 +10,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const OFFSET_BITS: u32 = 48;
+/// The last offset of the last tenure: no partition gets there.
+const NO_TOKEN: usize = usize::MAX;
 
 /// One command that was taken: whose tenure of a partition, and the offset. Fits the pointer that a producer hands
 /// back with each delivery.
@@ -22,12 +24,13 @@ impl Token {
         Some(Self(usize::from(tenure) << OFFSET_BITS | offset))
     }
 
-    pub(super) fn from_usize(token: usize) -> Self {
-        Self(token)
+    /// `None` for what belongs to no command.
+    pub(super) fn from_usize(token: usize) -> Option<Self> {
+        (token != NO_TOKEN).then_some(Self(token))
     }
 
-    pub(super) fn as_usize(self) -> usize {
-        self.0
+    pub(super) fn as_usize(token: Option<Self>) -> usize {
+        token.map_or(NO_TOKEN, |token| token.0)
     }
 
     fn tenure(self) -> u16 {
@@ -132,6 +135,12 @@ impl Progress {
             tenure.window.finish(token.offset());
         }
         self.tell(&state);
+    }
+
+    /// Whether the partition is still ours that this was taken from, in the same tenure.
+    pub(super) fn is_ours(&self, token: Token) -> bool {
+        let state = self.state();
+        !state.is_draining && state.tenures.get(&token.tenure()).is_some_and(|tenure| !tenure.is_lost)
     }
 
     pub(super) fn in_flight(&self) -> usize {

@@ -1,4 +1,6 @@
-//! Replies on their way to the inbox: an idempotent producer, rebuilt when it is broken for good.
+//! Replies and inquiries on their way to the inbox: an idempotent producer, rebuilt when it is broken for good.
+//!
+//! A reply is sent until it has arrived. An inquiry is not: the branch asks again by itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -77,17 +79,28 @@ impl Replies {
 
     /// Hands a reply over. Its command is finished when it is delivered.
     pub(super) fn send(&self, reply: Outgoing) {
-        let mut record = BaseRecord::with_opaque_to(&self.topic, reply.token.as_usize())
-            .partition(reply.partition)
-            .key(&reply.key)
-            .payload(&reply.value);
+        if let Err(failure) = self.produce(Some(reply.token), reply.partition, &reply.key, &reply.value) {
+            settle_failure(&self.shared, &failure, reply);
+        }
+    }
+
+    /// Hands an inquiry over.
+    pub(super) fn inquire(&self, partition: i32, key: &[u8], value: &[u8]) {
+        if let Err(failure) = self.produce(None, partition, key, value) {
+            warn!(%failure, partition, "an inquiry has not left; the branch asks again");
+        }
+    }
+
+    fn produce(&self, token: Option<Token>, partition: i32, key: &[u8], value: &[u8]) -> KafkaResult<()> {
+        let mut record = BaseRecord::with_opaque_to(&self.topic, Token::as_usize(token))
+            .partition(partition)
+            .key(key)
+            .payload(value);
         if let Some(headers) = &self.headers {
             record = record.headers(headers.clone());
         }
         let sent = self.producer.read().unwrap_or_else(PoisonError::into_inner).send(record);
-        if let Err((failure, _)) = sent {
-            settle_failure(&self.shared, &failure, reply);
-        }
+        sent.map_err(|(failure, _)| failure)
     }
 
     /// Sends again what could not be delivered.
@@ -137,7 +150,12 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
-        let token = Token::from_usize(token);
+        let Some(token) = Token::from_usize(token) else {
+            if let Err((failure, message)) = result {
+                warn!(%failure, partition = message.partition(), "an inquiry has not arrived; the branch asks again");
+            }
+            return;
+        };
         match result {
             Ok(_) => {
                 count(&self.0.counts.delivered);

@@ -1,15 +1,22 @@
-//! A batch of commands in one local transaction, and their replies.
+//! A batch of commands and verdicts in one local transaction, and the replies to the commands.
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
+use sagamore_schemas::ids::Name;
 use sagamore_schemas::topics::RECORD_BYTES_MAX;
-use sagamore_schemas::wire::{Command, PayloadRef, Reply, parse_replyto, read_command};
-use tracing::{debug, warn};
+use sagamore_schemas::wire::{
+    Asked, Command, Decided, PayloadRef, Reply, Verdict, parse_replyto, read_asked,
+};
+use tracing::{debug, error, info, warn};
 
 use super::counters::count;
+use super::doubts::Doubts;
 use super::progress::Token;
 use super::replies::{Outgoing, Replies, Shared};
+use crate::barrier::Branch;
+use crate::doubt::{Settled, branch_of, settle};
 use crate::participant::Participant;
 use crate::perform::{Answered, Work, perform};
 use crate::store::{LocalTransaction, Store, StoreFault};
@@ -38,66 +45,69 @@ impl Taken {
 
 /// One thread's part.
 pub(super) struct Worker<P: Participant> {
-    participant: Arc<P>,
-    store: Arc<P::Store>,
-    session: Option<<P::Store as Store>::Session>,
-    replies: Arc<Replies>,
-    shared: Arc<Shared>,
-    topic: Arc<str>,
-    source: String,
+    pub(super) participant: Arc<P>,
+    pub(super) store: Arc<P::Store>,
+    pub(super) session: Option<<P::Store as Store>::Session>,
+    pub(super) replies: Arc<Replies>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) doubts: Arc<Doubts>,
+    pub(super) topic: Arc<str>,
+    pub(super) name: Name,
 }
 
-/// A command of which nothing has been done yet.
-struct Asked<'b> {
+/// A record of which nothing has been done yet.
+struct Task<'b> {
     token: Token,
-    partition: i32,
-    command: Command<'b>,
+    wish: Wish<'b>,
+}
+
+enum Wish<'b> {
+    /// The home partition, and what is asked from there.
+    Command(i32, Command<'b>),
+    Verdict(Branch, Decided),
+}
+
+/// What came of a task in a local transaction.
+enum Done {
+    Answered(Answered),
+    Settled(Settled),
 }
 
 impl<P: Participant> Worker<P> {
-    pub(super) fn new(
-        participant: Arc<P>,
-        store: Arc<P::Store>,
-        replies: Arc<Replies>,
-        shared: Arc<Shared>,
-        topic: Arc<str>,
-        source: String,
-    ) -> Self {
-        Self { participant, store, session: None, replies, shared, topic, source }
-    }
-
     /// Does what has not been taken away meanwhile, and leaves the batch for its buffers.
     pub(super) fn run(&mut self, batch: &mut Vec<Taken>) {
         self.shared.progress.begin(batch, Taken::token);
-        let mut asked = Vec::with_capacity(batch.len());
+        let mut tasks = Vec::with_capacity(batch.len());
         for taken in &*batch {
-            let Some(one) = self.read(taken) else {
-                self.shared.progress.finish(taken.token());
-                continue;
-            };
-            match self.participant.before(&one.command) {
-                Ok(()) => asked.push(one),
-                Err(fault) => self.reply(one, &Answered::error(fault.reason().to_owned())),
+            let token = taken.token();
+            match self.read(taken) {
+                None => self.shared.progress.finish(token),
+                Some(Wish::Command(home, command)) => match self.participant.before(&command) {
+                    Ok(()) => tasks.push(Task { token, wish: Wish::Command(home, command) }),
+                    Err(fault) => {
+                        self.reply(token, home, command, &Answered::error(fault.reason().to_owned()));
+                    }
+                },
+                Some(verdict @ Wish::Verdict(..)) => tasks.push(Task { token, wish: verdict }),
             }
         }
-        self.answer(asked);
+        self.work_on(tasks);
     }
 
-    fn read<'b>(&self, taken: &'b Taken) -> Option<Asked<'b>> {
+    fn read<'b>(&self, taken: &'b Taken) -> Option<Wish<'b>> {
         let Taken { partition, offset, .. } = *taken;
         let value = Some(taken.value.as_slice()).filter(|value| !value.is_empty());
-        let command = match read_command(value) {
-            Ok(command) => command,
+        let command = match read_asked(value) {
+            Ok(Asked::Command(command)) => command,
+            Ok(Asked::Verdict(verdict)) => return self.read_verdict(taken, &verdict),
             Err(cause) => {
-                warn!(topic = %self.topic, partition, offset, %cause, "not a command; passed over");
+                warn!(topic = %self.topic, partition, offset, %cause, "neither a command nor a verdict; passed over");
                 count(&self.shared.counts.undecodable);
                 return None;
             }
         };
         match parse_replyto(&command.replyto) {
-            Some((topic, home)) if topic == self.replies.topic() => {
-                Some(Asked { token: taken.token(), partition: home.0, command })
-            }
+            Some((topic, home)) if topic == self.replies.topic() => Some(Wish::Command(home.0, command)),
             Some(_) | None => {
                 warn!(
                     topic = %self.topic, partition, offset, replyto = %command.replyto,
@@ -109,50 +119,127 @@ impl<P: Participant> Worker<P> {
         }
     }
 
+    fn read_verdict(&self, taken: &Taken, verdict: &Verdict<'_>) -> Option<Wish<'static>> {
+        let asker = &verdict.inquiry.participant;
+        if *asker != self.name {
+            let Taken { partition, offset, .. } = *taken;
+            warn!(topic = %self.topic, partition, offset, %asker, "the answer to another participant's inquiry; passed over");
+            count(&self.shared.counts.misdirected);
+            return None;
+        }
+        let branch = branch_of(verdict);
+        self.doubts.answered(&branch);
+        Some(Wish::Verdict(branch, verdict.decision))
+    }
+
     /// All in one local transaction; if that fails as a whole, each in one of its own.
-    fn answer(&mut self, asked: Vec<Asked<'_>>) {
-        if asked.is_empty() {
+    fn work_on(&mut self, tasks: Vec<Task<'_>>) {
+        if tasks.is_empty() {
             return;
         }
-        match self.transact(&asked) {
-            Ok(answers) => {
-                for (one, answered) in asked.into_iter().zip(&answers) {
-                    self.reply(one, answered);
+        match self.transact(&tasks) {
+            Ok(done) => {
+                for (task, done) in tasks.into_iter().zip(done) {
+                    self.tell(task, done);
                 }
             }
-            Err(fault) if asked.len() > 1 => {
-                debug!(%fault, commands = asked.len(), "the local transaction failed; each command alone");
-                for one in asked {
-                    self.answer(vec![one]);
+            Err(fault) if tasks.len() > 1 => {
+                debug!(%fault, tasks = tasks.len(), "the local transaction failed; each record alone");
+                for task in tasks {
+                    self.work_on(vec![task]);
                 }
             }
             Err(fault) => {
                 warn!(%fault, "the local transaction failed");
-                let answered = Answered::error(fault.to_string());
-                for one in asked {
-                    self.reply(one, &answered);
+                for task in tasks {
+                    self.tell(task, Done::Answered(Answered::error(fault.to_string())));
                 }
             }
         }
     }
 
-    fn transact(&mut self, asked: &[Asked<'_>]) -> Result<Vec<Answered>, StoreFault> {
+    fn transact(&mut self, tasks: &[Task<'_>]) -> Result<Vec<Done>, StoreFault> {
         let mut session = match self.session.take() {
             Some(session) => session,
             None => self.store.session()?,
         };
         let mut tx = self.store.begin(&mut session)?;
-        let mut answers = Vec::with_capacity(asked.len());
-        for one in asked {
-            answers.push(perform(&*self.participant, &mut tx, &one.command)?);
+        let mut done = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            done.push(match &task.wish {
+                Wish::Command(_, command) => Done::Answered(perform(&*self.participant, &mut tx, command)?),
+                Wish::Verdict(branch, decision) => {
+                    Done::Settled(settle(&*self.participant, &mut tx, branch, *decision)?)
+                }
+            });
         }
         tx.commit()?;
         // Only a session that has just worked is used again.
         self.session = Some(session);
-        Ok(answers)
+        Ok(done)
     }
 
-    fn reply(&self, asked: Asked<'_>, answered: &Answered) {
+    /// The local transaction is committed, or has failed.
+    fn tell(&self, Task { token, wish }: Task<'_>, done: Done) {
+        match (wish, done) {
+            (Wish::Command(home, command), Done::Answered(answered)) => {
+                self.doubts.on_command(token, &command, &answered, Instant::now());
+                self.reply(token, home, command, &answered);
+            }
+            (Wish::Verdict(branch, decision), done) => {
+                let settled = match done {
+                    Done::Settled(settled) => settled,
+                    Done::Answered(failed) => Settled::Told(failed),
+                };
+                self.tell_settled(&branch, decision, settled);
+                self.shared.progress.finish(token);
+            }
+            (Wish::Command(..), Done::Settled(_)) => unreachable!("a command is answered"),
+        }
+    }
+
+    fn tell_settled(&self, branch: &Branch, decision: Decided, settled: Settled) {
+        let counts = &self.shared.counts;
+        let Branch { instance, subject, birth, step, branch } = branch;
+        let decision = decision.as_str();
+        match settled {
+            Settled::Told(Answered { work: Work::Failed, reason, .. }) => {
+                let reason = reason.unwrap_or_default();
+                warn!(%subject, %birth, %step, %branch, decision, %reason, "the verdict could not be carried out; asked again");
+                count(&counts.failed);
+            }
+            Settled::Told(_) => {
+                info!(%subject, %birth, %step, %branch, decision, "no longer in doubt");
+                count(&counts.settled);
+            }
+            Settled::Undecided => {
+                debug!(%subject, %birth, %step, %branch, "undecided: goes on waiting");
+                count(&counts.undecided);
+            }
+            Settled::Forgotten => {
+                error!(
+                    %instance, %subject, %birth, %step, %branch,
+                    "in doubt for ever: the transaction has ended and the coordinator no longer remembers how, so it never \
+                     had, or has lost, this branch's answer. Nothing is done. Look for the outcome of this birth in the \
+                     outcomes or the journal, and write a sagamore.decision.v1 with commit or abort to this topic"
+                );
+                count(&counts.forgotten);
+            }
+            Settled::NotInDoubt => {
+                debug!(%subject, %birth, %step, %branch, decision, "a verdict about a branch that is not in doubt");
+            }
+            Settled::Contradicted(has) => {
+                error!(
+                    %instance, %subject, %birth, %step, %branch, decision, has = has.as_str(),
+                    "a verdict against what this branch has done: it has decided alone, or coordinator or participant \
+                     has lost its memory. Nothing is done. Compare the books of all branches of this step"
+                );
+                count(&counts.contradicted);
+            }
+        }
+    }
+
+    fn reply(&self, token: Token, partition: i32, command: Command<'_>, answered: &Answered) {
         let counts = &self.shared.counts;
         count(match answered.work {
             Work::Effect => &counts.effects,
@@ -161,12 +248,11 @@ impl<P: Participant> Worker<P> {
             Work::Nothing => &counts.nothing,
             Work::Failed => &counts.failed,
         });
-        let Asked { token, partition, command } = asked;
         let key = command.address.subject.as_str().as_bytes().to_vec();
         let mut reply = Reply {
             address: command.address,
             instance: command.instance,
-            source: Cow::Borrowed(&self.source),
+            source: Cow::Owned(format!("/{}", self.name)),
             outcome: answered.outcome,
             reason: answered.reason.as_deref().map(Cow::Borrowed),
             replytoken: command.replytoken,

@@ -234,7 +234,12 @@ impl<S: State> Store for MemoryStore<S> {
             Bound::Excluded(Arc::from(key))
         });
         let content = self.content();
-        Ok(content.votes.range((after, Bound::Unbounded)).take(limit).map(|(_, found)| found.clone()).collect())
+        Ok(content
+            .votes
+            .range((after, Bound::Unbounded))
+            .take(limit)
+            .map(|(_, found)| found.clone())
+            .collect())
     }
 }
 

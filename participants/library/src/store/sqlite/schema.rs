@@ -15,7 +15,8 @@ use crate::store::StoreFault;
 /// stand together at its beginning, where purging looks for them; there is no second index to keep.
 ///
 /// 2: what is kept of a vote. Votes from before have none: they wait for their `commit` or `abort`, and do not ask.
-const MIGRATIONS: [&str; 2] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE sagamore_barrier (
         instance    BLOB    NOT NULL,
         home        INTEGER NOT NULL,
@@ -37,7 +38,8 @@ const MIGRATIONS: [&str; 2] = ["
         horizon_ms INTEGER NOT NULL,
         PRIMARY KEY (instance, home)
     ) STRICT, WITHOUT ROWID;
-", "
+",
+    "
     CREATE TABLE sagamore_vote (
         instance BLOB    NOT NULL,
         home     INTEGER NOT NULL,
@@ -48,7 +50,8 @@ const MIGRATIONS: [&str; 2] = ["
         command  BLOB    NOT NULL,
         PRIMARY KEY (instance, home, birth, subject, step, branch)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+];
 
 /// Pause between two attempts to make a file a WAL file.
 const WAL_PAUSE: Duration = Duration::from_millis(5);
