@@ -107,7 +107,13 @@ impl World {
         self.tell(|| format!("p{participant} {id}: {} {:?}", answered.outcome.as_str(), answered.work));
         let contradicts = [Refusal::NotPrepared, Refusal::Aborted, Refusal::Committed].map(Refusal::as_str);
         let reason = answered.reason.as_deref().unwrap_or_default();
-        if answered.work == Work::Nothing && contradicts.contains(&reason) {
+        // What is late for a transaction that has ended, and is purged, may say so.
+        let birth = command.address.birth;
+        let has_ended = || {
+            let fold = self.witness.folds().find(|(partition, _)| *partition == birth.partition.0);
+            fold.and_then(|(_, fold)| fold.born.get(&birth)).is_some_and(|seen| seen.ended.is_some())
+        };
+        if answered.work == Work::Nothing && contradicts.contains(&reason) && !has_ended() {
             let text = format!("p{participant} is told {id}, and that is {reason}");
             self.witness.violated(&inv::ONE_VERDICT, text);
             return None;
