@@ -127,7 +127,9 @@ pub fn run(command: DefineCommand, printer: Printer) -> Outcome {
         DefineCommand::Graph(args) => {
             let definition = find(&args.definition, &args.kafka)?;
             let plan = compile(&definition).map_err(|problems| not_runnable(&args.definition, &problems))?;
-            output::print(&graph::draw(&plan, args.format))?;
+            let drawing = graph::draw(&plan, args.format)
+                .map_err(|cause| Failure::new(Exit::Unexpected, format_args!("no picture: {cause}")))?;
+            output::print(&drawing)?;
             Ok(Exit::Done)
         }
     }
@@ -252,7 +254,7 @@ fn diff(args: &DiffArgs, printer: Printer) -> Outcome {
 }
 
 /// A definition from a file of that name, or from the topic.
-fn find(place: &str, kafka: &MaybeKafkaArgs) -> Result<Definition, Failure> {
+pub(super) fn find(place: &str, kafka: &MaybeKafkaArgs) -> Result<Definition, Failure> {
     if place == "-" || Path::new(place).exists() {
         return Ok(accepted(place, read_file(place)?)?.0);
     }
