@@ -19,9 +19,9 @@ use crate::kafka::{Place, Record};
 use crate::world::{Event, World};
 
 /// How often a branch in doubt asks. What is in doubt for longer is so for a halted shard, or one that is stuck.
-const INQUIRIES_MAX: u32 = 6;
+const INQUIRIES_MAX: u32 = 4;
 /// Its pauses grow by this.
-const PATIENCE_FACTOR: i64 = 4;
+const PATIENCE_FACTOR: i64 = 8;
 
 impl World {
     /// New commands are visible: they are handled, sometime.
