@@ -1,5 +1,7 @@
 //! What the owner can tell about its shard: for the API and the metrics, never for the fold.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use sagamore_schemas::ids::{Time, TransactionId};
@@ -8,7 +10,7 @@ use crate::definitions::Definitions;
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::timers::Timers;
-use crate::transaction::{Branch, BranchPhase, Phase, Transaction};
+use crate::transaction::{Branch, BranchPhase, DefinitionId, Phase, Transaction};
 
 /// What an open transaction can be.
 pub const STATUSES: [&str; 4] = ["running", "committing", "rolling-back", "stuck"];
@@ -167,6 +169,15 @@ impl Shard {
     /// How many transactions are open.
     pub fn open_count(&self) -> usize {
         self.open.len()
+    }
+
+    /// How many of them there are of each definition.
+    pub fn open_by_definition(&self) -> BTreeMap<&DefinitionId, usize> {
+        let mut open = BTreeMap::new();
+        for transaction in self.open.values() {
+            *open.entry(&transaction.definition).or_default() += 1;
+        }
+        open
     }
 
     /// How many ended transactions are remembered.

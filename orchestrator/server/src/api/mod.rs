@@ -10,6 +10,7 @@
 //!
 //! Errors are problem documents (RFC 9457). Deliberately absent: any decision; a verb is an inbox record like a reply.
 
+mod definitions;
 pub mod owner;
 mod problem;
 mod start;
@@ -110,6 +111,7 @@ pub async fn serve(listener: TcpListener, api: Api) {
         .route("/v1/transactions", post(start::start).get(transactions::list))
         .route("/v1/transactions/{id}", get(transactions::get))
         .route("/v1/transactions/{id}/{verb}", post(transactions::verb))
+        .route("/v1/definitions", get(definitions::open))
         .route("/v1/shards", get(shards))
         .route("/health/live", get(|| async { Json(json!({"status": "live"})) }))
         .route("/health/ready", get(ready))

@@ -26,7 +26,7 @@ use crate::lane::Query;
 use crate::waiters::Told;
 
 /// How long a lane or another server may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Transactions in one list.
 const LIST_MAX: usize = 1_000;
 
@@ -102,6 +102,20 @@ pub(super) async fn list(
 }
 
 async fn of_others(api: &Api, status: Option<&str>, most: usize) -> Result<Vec<Value>, Problem> {
+    let status = status.map(|status| format!("&status={status}")).unwrap_or_default();
+    let path = format!("/v1/transactions?limit={most}{status}");
+    let mut all = Vec::new();
+    for (owner, body) in told_by_others(api, &path).await? {
+        match body["transactions"].as_array() {
+            Some(transactions) => all.extend(transactions.iter().cloned()),
+            None => return Err(Problem::unavailable(format!("the owner at {owner} does not answer"))),
+        }
+    }
+    Ok(all)
+}
+
+/// What every other server that owns shards says to a `GET`.
+pub(super) async fn told_by_others(api: &Api, path: &str) -> Result<Vec<(String, Value)>, Problem> {
     let here = api.0.directory.shards();
     let elsewhere = (0..api.0.installation.partitions).any(|partition| !here.contains_key(&partition));
     if !elsewhere {
@@ -117,17 +131,11 @@ async fn of_others(api: &Api, status: Option<&str>, most: usize) -> Result<Vec<V
     others.dedup();
     let mut all = Vec::new();
     for owner in others {
-        let status = status.map(|status| format!("&status={status}")).unwrap_or_default();
-        let path = format!("/v1/transactions?limit={most}{status}");
-        let response = api.0.owners.forward(&owner, Method::GET, &path, Bytes::new(), ANSWER_MAX).await;
+        let response = api.0.owners.forward(&owner, Method::GET, path, Bytes::new(), ANSWER_MAX).await;
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
-        match serde_json::from_slice::<Value>(&body)
-            .ok()
-            .and_then(|body| body["transactions"].as_array().cloned())
-        {
-            Some(transactions) => all.extend(transactions),
-            None => return Err(Problem::unavailable(format!("the owner at {owner} does not answer"))),
-        }
+        let body = serde_json::from_slice(&body)
+            .map_err(|_| Problem::unavailable(format!("the owner at {owner} does not answer")))?;
+        all.push((owner, body));
     }
     Ok(all)
 }
@@ -209,7 +217,7 @@ async fn take(
     }
 }
 
-async fn answer(work: impl Future<Output = Result<Response, Problem>>) -> Response {
+pub(super) async fn answer(work: impl Future<Output = Result<Response, Problem>>) -> Response {
     work.await.unwrap_or_else(IntoResponse::into_response)
 }
 

@@ -19,6 +19,21 @@ pub struct ServerAddress {
     url: String,
 }
 
+/// Which server, for commands that can do without.
+#[derive(Debug, Clone, Args)]
+pub struct MaybeServerAddress {
+    /// A server; without one, what only it knows is left out.
+    #[arg(long = "server", value_name = "URL")]
+    url: Option<String>,
+}
+
+impl MaybeServerAddress {
+    /// The server, if one was named.
+    pub fn given(&self) -> Option<ServerAddress> {
+        self.url.clone().map(|url| ServerAddress { url })
+    }
+}
+
 /// A server's API.
 pub struct Api {
     url: String,

@@ -467,7 +467,7 @@ impl Patience {
     }
 }
 
-fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
+pub(super) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Unexpected, error))?;
     Ok(runtime.block_on(future))

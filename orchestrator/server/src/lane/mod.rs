@@ -12,6 +12,7 @@ mod outputs;
 mod shards;
 mod slot;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -47,6 +48,11 @@ pub enum Query {
         most: usize,
         /// The answer.
         answer: oneshot::Sender<Vec<TransactionView>>,
+    },
+    /// How many transactions are open of each definition, over all shards of this lane.
+    OpenByDefinition {
+        /// The answer, by `name@version`.
+        answer: oneshot::Sender<BTreeMap<String, usize>>,
     },
     /// Drops every shard as a crash would, and takes it over again.
     Crash {

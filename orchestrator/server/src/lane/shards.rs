@@ -476,6 +476,17 @@ impl Shards {
                 }
                 drop(answer.send(views));
             }
+            Query::OpenByDefinition { answer } => {
+                let mut open: BTreeMap<String, usize> = BTreeMap::new();
+                for slot in self.slots.values() {
+                    if let Stage::Running(running) = &slot.stage {
+                        for (definition, count) in running.owner.shard().open_by_definition() {
+                            *open.entry(definition.to_string()).or_default() += count;
+                        }
+                    }
+                }
+                drop(answer.send(open));
+            }
             Query::Crash { answer } => {
                 let partitions: Vec<i32> = self.slots.keys().copied().collect();
                 for partition in &partitions {

@@ -44,6 +44,12 @@ fn decide(protocol: &str, name: &str, refused: bool) {
     let intents: Intents = [(name.to_owned(), intent)].into();
     start(&stage, name, protocol, &input);
     wait::until(VOTED_WITHIN, "one branch has voted", || marks(&stage).contains_key("bank-a held"));
+    for server in &servers {
+        let told = server.get("/v1/definitions").unwrap().body;
+        assert_eq!(told["open"], serde_json::json!({ format!("{protocol}@1"): 1 }), "any server knows");
+    }
+    let listed = stage.must(&["define", "list", "--server", &servers[0].wait_listening(), "-o", "json"], 0);
+    assert!(listed.out.contains(r#""open":1"#) || listed.out.contains(r#""open": 1"#), "{}", listed.out);
     kill_both(&mut servers);
     assert!(marks(&stage).keys().all(|mark| mark == "bank-a held"), "{:?}", marks(&stage));
     let percent = if refused { "100" } else { "0" };

@@ -155,6 +155,9 @@ mod tests {
             "flowchart TD\n  s0[/\"hold<br/>p<br/>(reserved)<br/>when input.a == &quot;b&quot;\"/]\n  s1{{\"pay<br/>x, y<br/>(two-phase, in its place)\"}}\n  s0 --> s1\n"
         );
         let picture = draw(&plan, Language::Svg).unwrap();
-        assert!(picture.contains("<svg") && picture.contains("pay") && picture.contains("when input.a"), "{picture}");
+        assert!(
+            picture.contains("<svg") && picture.contains("pay") && picture.contains("when input.a"),
+            "{picture}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! `sagamore define`: definitions as files and as they stand in the topic.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::path::Path;
 
@@ -14,9 +14,11 @@ use sagamore_schemas::wire::DefinitionRef;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::api::{Api, MaybeServerAddress, ServerAddress};
 use super::exit::{Exit, Failure, Outcome};
 use super::kafka::{KafkaArgs, MaybeKafkaArgs};
 use super::output::{self, Printer};
+use super::transactions::block_on;
 use catalogue::Catalogue;
 
 pub mod apply;
@@ -71,6 +73,8 @@ pub struct ApplyArgs {
 pub struct ListArgs {
     #[command(flatten)]
     kafka: KafkaArgs,
+    #[command(flatten)]
+    server: MaybeServerAddress,
 }
 
 /// Which one.
@@ -220,16 +224,45 @@ fn accepted(file: &str, checked: Checked) -> Result<(Definition, Plan), Failure>
     checked.result.map_err(|_| Failure::new(Exit::CheckNegative, report.summary()))
 }
 
+/// A definition, and whether anything runs by it.
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    entry: &'a catalogue::Entry,
+    /// Open transactions; unknown without a server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open: Option<u64>,
+}
+
 fn list(args: &ListArgs, printer: Printer) -> Outcome {
     let catalogue = Catalogue::read(&args.kafka.site()?)?;
-    let entries: Vec<_> = catalogue.entries().collect();
+    let open = args.server.given().map(|address| open_by_definition(&address)).transpose()?;
+    let entries: Vec<_> = catalogue
+        .entries()
+        .map(|entry| Listed {
+            entry,
+            open: open.as_ref().map(|open| open.get(&entry.id()).copied().unwrap_or_default()),
+        })
+        .collect();
     printer.list(&entries, || {
-        let row = |entry: &&catalogue::Entry| {
-            [entry.id(), entry.offset.to_string(), entry.participants().join(", ")]
+        let row = |Listed { entry, open }: &Listed<'_>| {
+            let open = open.map_or_else(|| "?".to_owned(), |open| open.to_string());
+            [entry.id(), entry.offset.to_string(), open, entry.participants().join(", ")]
         };
-        output::table(["definition", "offset", "participants"], entries.iter().map(row))
+        output::table(["definition", "offset", "open", "participants"], entries.iter().map(row))
     })?;
     Ok(Exit::Done)
+}
+
+#[derive(serde::Deserialize)]
+struct OpenByDefinition {
+    open: BTreeMap<String, u64>,
+}
+
+fn open_by_definition(address: &ServerAddress) -> Result<BTreeMap<String, u64>, Failure> {
+    let api = Api::new(address)?;
+    let told: OpenByDefinition = block_on(api.get("/v1/definitions"))??.read()?;
+    Ok(told.open)
 }
 
 fn get(args: &GetArgs, printer: Printer) -> Outcome {
