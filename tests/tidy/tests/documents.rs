@@ -229,8 +229,8 @@ fn the_examples_of_the_readme_are_true() {
     let yaml = blocks(&readme, "yaml");
     assert_eq!(
         yaml,
-        [read("schemas/samples/order.yaml")],
-        "the definition is the sample, which the decider's tests compile"
+        [read("schemas/samples/order.yaml"), read("schemas/samples/mixed.yaml")],
+        "the definitions are the samples, which the decider's tests compile"
     );
 
     let participants = read("participants/README.md");
