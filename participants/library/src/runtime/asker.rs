@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sagamore_schemas::ids::{Name, Time};
-use sagamore_schemas::wire::parse_replyto;
+use sagamore_schemas::wire::{Operation, parse_replyto};
 use tracing::{info, warn};
 
 use super::counters::count;
@@ -24,7 +24,7 @@ use super::replies::{Replies, Shared};
 use crate::barrier::Branch;
 use crate::doubt::{InDoubt, decide_alone, inquiry};
 use crate::participant::Participant;
-use crate::perform::Work;
+use crate::perform::{Answered, Work};
 use crate::store::{LocalTransaction, Store, StoreFault};
 
 /// How often the store is looked through, at most.
@@ -182,10 +182,7 @@ impl<P: Participant> Asker<P> {
         }
     }
 
-    fn decide(
-        &mut self,
-        branch: &Branch,
-    ) -> Result<Option<(sagamore_schemas::wire::Operation, crate::perform::Answered)>, StoreFault> {
+    fn decide(&mut self, branch: &Branch) -> Result<Option<(Operation, Answered)>, StoreFault> {
         let mut session = match self.session.take() {
             Some(session) => session,
             None => self.store.session()?,
@@ -254,5 +251,75 @@ impl Rounds {
         self.round += 1;
         self.after = None;
         self.pauses.values().filter(|pause| pause.tries > 0).count() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn branch(number: usize) -> Branch {
+        Branch {
+            instance: uuid::Uuid::nil(),
+            subject: format!("t{number}").parse().unwrap(),
+            birth: "0-1".parse().unwrap(),
+            step: "s".into(),
+            branch: "b".into(),
+        }
+    }
+
+    /// Every second, for so long, one branch is met that was issued at second 100: when it asks, by a clock that shows
+    /// second `clock` at the beginning.
+    fn check(clock: i64, seconds: u64, then: &[u64]) {
+        let mut rounds = Rounds::new(Duration::from_secs(30));
+        let (begun, issued) = (Instant::now(), Time::from_epoch_ms(100_000));
+        let mut asked = Vec::new();
+        for second in 0..seconds {
+            let clock = Time::from_epoch_ms((clock + i64::try_from(second).unwrap()) * 1_000);
+            if rounds.meet(&branch(1), issued, begun + Duration::from_secs(second), clock).is_some() {
+                asked.push(second);
+            }
+            rounds.finish();
+        }
+        assert_eq!(asked, then, "{clock}");
+    }
+
+    #[test]
+    fn a_branch_asks_in_time_and_then_ever_more_rarely() {
+        check(100, 1_400, &[30, 60, 120, 240, 480, 780, 1_080, 1_380]);
+        check(110, 100, &[20, 50]);
+        // Left behind by a former process, or the clock is ahead.
+        check(9_000, 40, &[0, 30]);
+        // The clock is behind.
+        check(0, 65, &[30, 60]);
+    }
+
+    #[test]
+    fn who_is_met_no_more_is_forgotten() {
+        let mut rounds = Rounds::new(Duration::ZERO);
+        let (now, old) = (Instant::now(), Time::default());
+        for number in 0..3 {
+            assert_eq!(rounds.meet(&branch(number), old, now, Time::MAX), Some(1));
+        }
+        assert_eq!(rounds.finish(), 3);
+        assert_eq!(rounds.meet(&branch(1), old, now, Time::MAX), Some(2));
+        assert_eq!((rounds.finish(), rounds.pauses.len()), (1, 1));
+    }
+
+    #[test]
+    fn so_many_pauses_are_kept_and_beyond_it_all_begin_anew() {
+        let mut rounds = Rounds::new(Duration::from_secs(30));
+        let now = Instant::now();
+        for number in 0..PAUSES_MAX {
+            assert_eq!(rounds.meet(&branch(number), Time::default(), now, Time::MAX), Some(1));
+        }
+        assert_eq!(rounds.meet(&branch(0), Time::default(), now, Time::MAX), None, "it pauses");
+        assert_eq!(rounds.meet(&branch(PAUSES_MAX), Time::default(), now, Time::MAX), Some(1));
+        assert_eq!(rounds.pauses.len(), 1);
+        assert_eq!(
+            rounds.meet(&branch(0), Time::default(), now, Time::MAX),
+            Some(1),
+            "it asks, too early at worst"
+        );
     }
 }

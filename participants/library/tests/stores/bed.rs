@@ -135,7 +135,8 @@ mod durable {
 #[cfg(feature = "sqlite")]
 pub(crate) use durable::open_at;
 
-/// Does what the command's `data` says: `"done"`, `"refused"`, `"fault"` or `"panic"`, each after its effect.
+/// Does what the command's `data` says: `"done"`, `"refused"`, `"fault"` or `"panic"`, each after its effect; `"slip"`
+/// fails when it comes back as the input of what follows a vote.
 pub(crate) struct Obedient<B>(PhantomData<fn() -> B>);
 
 impl<B> Obedient<B> {
@@ -149,7 +150,7 @@ impl<B: Bed> Obedient<B> {
         B::add(tx, command.address.subject.as_str(), change)?;
         match command.data.json() {
             Some("\"refused\"") => Ok(Effect::refused("told-to")),
-            Some("\"fault\"") => Err(Fault::new("told to")),
+            Some("\"fault\"" | r#"{"input":"slip","result":"result"}"#) => Err(Fault::new("told to")),
             Some("\"panic\"") => panic!("told to"),
             _ => Effect::done(&"result"),
         }

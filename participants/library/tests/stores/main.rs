@@ -4,6 +4,7 @@
 
 mod ask;
 mod bed;
+mod doubt;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod suite;
@@ -17,6 +18,10 @@ macro_rules! keeps_the_promises {
             refusals_are_stored_and_their_effects_are_not,
             errors_are_never_stored,
             a_vote_is_kept_until_its_decision,
+            who_is_in_doubt_is_known_until_he_is_told,
+            a_verdict_is_the_command_of_that_name,
+            a_verdict_about_nothing_in_doubt_does_nothing,
+            whose_time_is_up_decides_by_what_he_knows,
             a_failing_command_leaves_the_others_of_its_commit_alone,
             what_is_not_committed_has_not_happened,
             answers_come_back_as_they_were_given,

@@ -180,7 +180,27 @@ fn a_newer_schema_stops_an_older_release() {
     bed.connection().execute_batch("UPDATE sagamore_schema SET version = 9").unwrap();
     assert!(unavailable(store.begin(&mut session).map(|_| ())).contains("schema 9 now"));
     let error = SqliteStore::open(bed.path(), |_| Ok(())).unwrap_err();
-    assert!(matches!(error, OpenError::NewerSchema { found: 9, known: 1 }), "{error}");
+    assert!(matches!(error, OpenError::NewerSchema { found: 9, known: 2 }), "{error}");
+}
+
+#[test]
+fn a_file_of_the_first_release_is_brought_up_to_date() {
+    let bed = Sqlite::default();
+    let participant = Obedient::<Sqlite>::new();
+    let asks = [Ask::new("done", "execute"), Ask::new("voted", "prepare")];
+    assert_eq!(ask_all(&participant, &bed.open(), &asks), ["ok", "ok"]);
+    bed.connection()
+        .execute_batch("DROP TABLE sagamore_vote; UPDATE sagamore_schema SET version = 1")
+        .unwrap();
+    let store = bed.open();
+    assert_eq!(bed.count("SELECT version FROM sagamore_schema"), 2);
+    let mut session = store.session().unwrap();
+    assert_eq!(store.in_doubt(&mut session, None, 9), Ok(vec![]), "what it asks with was not kept");
+    assert_eq!(ask_all(&participant, &store, &asks), ["ok", "ok"]);
+    assert_eq!(ask_all(&participant, &store, &[Ask::new("voted", "commit")]), ["ok"]);
+    assert_eq!((bed.net("done"), bed.net("voted")), (1, 11));
+    assert_eq!(ask_all(&participant, &store, &[Ask::new("new", "prepare")]), ["ok"]);
+    assert_eq!(store.in_doubt(&mut session, None, 9).unwrap().len(), 1);
 }
 
 #[test]
@@ -272,5 +292,7 @@ proptest! {
             prop_assert_eq!(sqlite.net(subject), memory.net(subject));
         }
         prop_assert_eq!(sqlite.branches(), memory.branches());
+        let in_doubt = in_sqlite.in_doubt(&mut in_sqlite.session().unwrap(), None, 9).unwrap();
+        prop_assert_eq!(in_doubt, in_memory.in_doubt(&mut (), None, 9).unwrap());
     }
 }
