@@ -10,8 +10,8 @@ use sagamore_decider::timers::TimerOwner;
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Partition, Span, Time, TransactionId};
 use sagamore_schemas::wire::{
-    Answer, Authority, DefinitionApplied, Payload, REASON_EXPIRED, Reply, ShardVerb, ShardWish, Start, Timer,
-    Undeliverable, Verb, Wish, read_command,
+    Answer, Asked, Authority, Command, DefinitionApplied, Inquiry, Payload, REASON_EXPIRED, Reply, ShardVerb,
+    ShardWish, Start, Timer, Undeliverable, Verb, Wish, read_asked, read_command,
 };
 
 use super::definition::definition;
@@ -41,7 +41,7 @@ pub struct Scribe {
     stored_offset: i64,
     next_offset: i64,
     now: Time,
-    /// By transaction and step, every command so far.
+    /// By transaction and branch, every command so far.
     commands: BTreeMap<(String, String), Vec<Vec<u8>>>,
 }
 
@@ -107,7 +107,7 @@ impl Scribe {
         self.append(&start.to_json("/golden"));
     }
 
-    /// `ID STEP[:OPERATION][@ATTEMPT] ANSWER [JSON | WHY]`: to the latest command of that step, or to the one named.
+    /// `ID STEP[/BRANCH][:OPERATION][@ATTEMPT] ANSWER [JSON | WHY]`: to its latest command, or to the one named.
     pub fn answer(&mut self, line: &str) {
         let mut words = line.splitn(4, ' ');
         let mut word = || words.next().unwrap_or_default();
@@ -147,6 +147,29 @@ impl Scribe {
         self.append(&reply.to_json());
     }
 
+    /// Whoever got the latest command of `ID STEP[/BRANCH]` asks what has been decided.
+    pub fn inquire(&mut self, line: &str) {
+        self.inquire_as(line, None);
+    }
+
+    /// The same, in the name of another participant.
+    pub fn inquire_as(&mut self, line: &str, asker: Option<&str>) {
+        let (id, step) = line.split_once(' ').unwrap();
+        let command = self.command(id, step);
+        let command = read_command(Some(&command)).unwrap();
+        let address = command.address;
+        let participant = asker.unwrap_or(&address.branch).parse().unwrap();
+        let inquiry = Inquiry {
+            instance: command.instance,
+            subject: address.subject,
+            birth: address.birth,
+            step: address.step,
+            branch: address.branch,
+            participant,
+        };
+        self.append(&inquiry.to_json());
+    }
+
     fn command(&self, id: &str, step: &str) -> Vec<u8> {
         let (step, attempt) = step.split_once('@').unwrap_or((step, ""));
         let (step, operation) = step.split_once(':').unwrap_or((step, ""));
@@ -160,7 +183,7 @@ impl Scribe {
         named.unwrap_or_else(|| panic!("{id} has never asked {step} {operation} {attempt}")).clone()
     }
 
-    /// Who has an answer to give, as `ID STEP`, in the order they were first asked.
+    /// Who has an answer to give, as `ID STEP[/BRANCH]`, in the order they were first asked.
     pub fn asked(&self) -> Vec<String> {
         self.commands.keys().map(|(id, step)| format!("{id} {step}")).collect()
     }
@@ -277,12 +300,22 @@ impl Scribe {
             self.lines.push(out_line(output));
             if matches!(output.destination, Destination::Commands(_)) {
                 let value = output.value.clone().unwrap();
-                let address = read_command(Some(&value)).unwrap().address;
-                let key = (address.subject.to_string(), address.step.to_string());
+                let Asked::Command(command) = read_asked(Some(&value)).unwrap() else { continue };
+                let name = self.name_of(&command);
+                let key = (command.address.subject.to_string(), name);
                 self.commands.entry(key).or_default().push(value);
             }
         }
         self.said.extend(outputs);
+    }
+
+    /// `STEP`, or `STEP/BRANCH` of a group.
+    fn name_of(&self, command: &Command<'_>) -> String {
+        let address = &command.address;
+        let mut all = self.shard.definitions().iter();
+        let (_, plan, _) = all.find(|(id, _, _)| id.to_string() == command.definition).unwrap();
+        let step = plan.steps.iter().find(|step| step.name.as_str() == address.step).unwrap();
+        if step.is_group { format!("{}/{}", step.name, address.branch) } else { step.name.to_string() }
     }
 
     /// The offset of the next record leaps, as after an aborted Kafka transaction of somebody else.

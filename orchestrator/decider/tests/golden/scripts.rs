@@ -4,6 +4,9 @@ use sagamore_decider::identity::ReplySecret;
 
 use super::scribe::{SECRET, Scribe, Script};
 
+#[path = "atomic.rs"]
+mod atomic;
+
 /// Every script.
 pub const SCRIPTS: &[Script] = &[
     script("saga-commit", "steps in turn, a pivot, what is retriable after it", commit),
@@ -33,6 +36,37 @@ pub const SCRIPTS: &[Script] = &[
     script("reply-tokens", "demanded from a settings record on", reply_tokens),
     script("owed", "checkpoints with outputs nobody has acknowledged, and with fewer of them later", owed),
     Script { partitions: 2, ..script("wrong-home", "starts and replies in another partition", wrong_home) },
+    script(
+        "two-phase",
+        "votes, and one decision: commit, abort, by silence, by the deadline",
+        atomic::two_phase,
+    ),
+    script("two-phase-undone", "a group that commits in its place and is compensated later", atomic::undone),
+    script("two-phase-stuck", "what is decided is asked without end; refused, it is stuck", atomic::stuck),
+    script(
+        "three-phase",
+        "precommit between votes and commit; from then on there is no way back",
+        atomic::three_phase,
+    ),
+    script("reserved", "prepared in its place, told the transaction's decision", atomic::reserved),
+    script(
+        "at-end",
+        "a group that commits with the transaction, beside a pivot and what is retriable",
+        atomic::at_end,
+    ),
+    script("mixed", "all protocols in one transaction, forth and back", atomic::mixed),
+    script("conditions", "steps that are skipped, refused and stuck by their `when`", atomic::conditions),
+    script(
+        "inquiries",
+        "who is in doubt asks: undecided, commit, abort, forgotten, and no answer at all",
+        atomic::inquiries,
+    ),
+    script(
+        "atomic-data",
+        "results of branches, keys, what is too large, what cannot be mapped",
+        atomic::data,
+    ),
+    script("atomic-crowd", "many transactions of every shape at once", atomic::crowd),
     script("crowd", "many transactions at once, with everything that can happen to them", crowd),
 ];
 
