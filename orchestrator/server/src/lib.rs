@@ -20,6 +20,7 @@ pub mod demo;
 pub mod halt;
 pub mod lane;
 pub mod metrics;
+pub mod predict;
 pub mod server;
 pub mod waiters;
 pub mod watch;

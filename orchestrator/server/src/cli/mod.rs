@@ -3,6 +3,7 @@
 //! ```text
 //!   server, participant, dev, demo     stay up
 //!   topics, define                     talk to Kafka
+//!   predict                            reckons
 //!   skip, level, settings              write operators' decisions to the inbox: they work without a server
 //!   start, get, wait, list, cancel, …  ask a server
 //! ```
@@ -31,6 +32,7 @@ mod kafka;
 mod logs;
 mod operator;
 mod participant;
+mod predict;
 mod server;
 mod shard;
 mod signals;
@@ -72,6 +74,8 @@ enum Command {
     /// Definitions of transactions.
     #[command(subcommand)]
     Define(define::DefineCommand),
+    /// How probably a definition commits, how many commands it takes and how long.
+    Predict(predict::PredictArgs),
     /// Start a transaction.
     Start(transactions::StartArgs),
     /// What is known of a transaction.
@@ -175,6 +179,7 @@ impl Command {
             Self::Server(args) => server::run(&args),
             Self::Topics(command) => topics::run(command, printer),
             Self::Define(command) => define::run(command, printer),
+            Self::Predict(args) => predict::run(&args, printer),
             Self::Start(args) => transactions::start(&args, printer),
             Self::Get(args) => transactions::get(&args, printer),
             Self::Wait(args) => transactions::wait(&args, printer),
