@@ -166,10 +166,10 @@ fn what_is_forgotten_is_told_and_nobody_guesses(coordinator: &Coordinator) {
     }
     coordinator.verdict("t-1", Decided::Forgotten);
     wait_until("it is said", || handle.counters().forgotten == 1);
-    let to_another = Inquiry { participant: "letter".parse().unwrap(), ..coordinator.inquiry("t-2") };
+    let to_another = Inquiry { participant: "letter".parse().unwrap(), ..inquiry("t-2") };
     coordinator.send("t-2", &Verdict { inquiry: to_another, decision: Decided::Commit }.to_json());
     wait_until("it is passed over", || handle.counters().misdirected == 1);
-    let of_another_life = Inquiry { birth: "2-8".parse().unwrap(), ..coordinator.inquiry("t-3") };
+    let of_another_life = Inquiry { birth: "2-8".parse().unwrap(), ..inquiry("t-3") };
     coordinator.send("t-3", &Verdict { inquiry: of_another_life, decision: Decided::Commit }.to_json());
     coordinator.verdict("t-1", Decided::Undecided);
     wait_until("all is read", || handle.counters().undecided == 1);
@@ -207,6 +207,18 @@ fn alone_decides_only_who_has_voted_here(coordinator: &Coordinator) {
     assert_eq!(handle.counters().alone, 2);
 }
 
+/// The branch of a transaction, as it asks.
+fn inquiry(subject: &str) -> Inquiry<'static> {
+    Inquiry {
+        instance: Uuid::nil(),
+        subject: subject.parse().unwrap(),
+        birth: format!("{HOME}-7").parse().unwrap(),
+        step: "seat".into(),
+        branch: "diary".into(),
+        participant: diary(),
+    }
+}
+
 /// The other side of the wire.
 struct Coordinator {
     settings: ClientSettings,
@@ -242,17 +254,17 @@ impl Coordinator {
         let data: PayloadRef<'_> =
             if operation == Operation::Prepare { data.as_ref() } else { follows.as_ref() };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-        let inquiry = self.inquiry(subject);
+        let of = inquiry(subject);
         let command = Command {
             address: Address {
-                subject: inquiry.subject,
-                birth: inquiry.birth,
-                step: inquiry.step,
-                branch: inquiry.branch,
+                subject: of.subject,
+                birth: of.birth,
+                step: of.step,
+                branch: of.branch,
                 operation,
                 attempt: 1,
             },
-            instance: inquiry.instance,
+            instance: of.instance,
             issued: Time::from_epoch_ms(i64::try_from(now).unwrap()),
             watermark: Time::from_epoch_ms(1),
             deadline: Time::MAX,
@@ -266,19 +278,8 @@ impl Coordinator {
         self.send(subject, &command.to_json());
     }
 
-    fn inquiry(&self, subject: &str) -> Inquiry<'static> {
-        Inquiry {
-            instance: Uuid::nil(),
-            subject: subject.parse().unwrap(),
-            birth: format!("{HOME}-7").parse().unwrap(),
-            step: "seat".into(),
-            branch: "diary".into(),
-            participant: diary(),
-        }
-    }
-
     fn verdict(&self, subject: &str, decision: Decided) {
-        self.send(subject, &Verdict { inquiry: self.inquiry(subject), decision }.to_json());
+        self.send(subject, &Verdict { inquiry: inquiry(subject), decision }.to_json());
     }
 
     fn send(&self, key: &str, value: &[u8]) {
@@ -299,10 +300,10 @@ impl Coordinator {
                     let Address { subject, operation, .. } = &reply.address;
                     format!("{subject} {operation} {}", reply.outcome.as_str())
                 }
-                Input::Inquiry(inquiry) => {
-                    assert_eq!(message.key(), Some(inquiry.subject.as_str().as_bytes()));
-                    assert_eq!(inquiry, self.inquiry(inquiry.subject.as_str()));
-                    format!("{} asks", inquiry.subject)
+                Input::Inquiry(asked) => {
+                    assert_eq!(message.key(), Some(asked.subject.as_str().as_bytes()));
+                    assert_eq!(asked, inquiry(asked.subject.as_str()));
+                    format!("{} asks", asked.subject)
                 }
                 _ => panic!("neither a reply nor an inquiry"),
             };
