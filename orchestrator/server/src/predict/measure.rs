@@ -228,6 +228,6 @@ mod tests {
         check(&nothing, 0.0, 0.0);
         check(&nothing.then(&Measure::now()), 0.0, 0.0);
         check(&nothing.later(&Measure::now()), 0.0, 0.0);
-        assert_eq!(nothing.until(1.0), 0.0);
+        assert_eq!(nothing.reaches(0.1), None);
     }
 }

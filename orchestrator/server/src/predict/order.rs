@@ -32,7 +32,7 @@ impl Order {
         let mut reach = Reach { before: vec![None; count] };
         (0..count).for_each(|one| reach.fill(one, after));
         let mut has_stages = false;
-        let order = reach.split((0..count).collect(), &mut has_stages);
+        let order = reach.split(&(0..count).collect::<Vec<_>>(), &mut has_stages);
         Ordered { order, has_stages }
     }
 }
@@ -62,22 +62,22 @@ impl Reach {
         self.before[other].as_ref().is_some_and(|before| before[one])
     }
 
-    fn split(&self, things: Vec<usize>, has_stages: &mut bool) -> Order {
-        if let [one] = things[..] {
-            return Order::One(one);
+    fn split(&self, things: &[usize], has_stages: &mut bool) -> Order {
+        if let [one] = things {
+            return Order::One(*one);
         }
         let is_ordered = |one, other| self.is_before(one, other) || self.is_before(other, one);
-        let apart = components(&things, is_ordered);
+        let apart = components(things, is_ordered);
         if apart.len() > 1 || things.is_empty() {
-            return Order::Parallel(apart.into_iter().map(|part| self.split(part, has_stages)).collect());
+            return Order::Parallel(apart.iter().map(|part| self.split(part, has_stages)).collect());
         }
-        let mut series = components(&things, |one, other| !is_ordered(one, other));
+        let mut series = components(things, |one, other| !is_ordered(one, other));
         if series.len() == 1 {
             *has_stages = true;
-            series = self.stages(&things);
+            series = self.stages(things);
         }
         series.sort_by_key(|part| things.iter().filter(|&&other| self.is_before(other, part[0])).count());
-        Order::Series(series.into_iter().map(|part| self.split(part, has_stages)).collect())
+        Order::Series(series.iter().map(|part| self.split(part, has_stages)).collect())
     }
 
     /// By the length of the longest way to each.

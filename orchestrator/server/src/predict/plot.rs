@@ -40,13 +40,14 @@ pub fn draw(name: &str, deadline: Span, prediction: &Prediction, attempts: &[(u3
     text
 }
 
-/// On a logarithmic axis, from a tenth of the median to ten times the larger of the deadline and what all but the last
+/// On a logarithmic axis, from a tenth of the median to twice the larger of the deadline and what all but the last
 /// need.
 fn against_deadline(deadline: Span, prediction: &Prediction) -> Curve<'static> {
     let most = prediction.committed_by(Span::MAX);
     let reach = |part: f64| prediction.deadline_for(most * part).map_or(1, Span::as_ms).max(1);
-    let (least, last) = (reach(0.5) / 10, reach(0.9999).max(deadline.as_ms()).saturating_mul(2));
-    let (from, to) = (super::measure::float(least.max(1)).ln(), super::measure::float(last.max(2)).ln());
+    let (first_ms, last_ms) = (reach(0.5) / 10, reach(0.9999).max(deadline.as_ms()).saturating_mul(2));
+    let (from, to) =
+        (super::measure::float(first_ms.max(1)).ln(), super::measure::float(last_ms.max(2)).ln());
     let along = |span: Span| ((super::measure::ms(span).ln() - from) / (to - from)).clamp(0.0, 1.0);
     let span_at = |part: f64| {
         let at_ms = (from + (to - from) * part).exp().round();
