@@ -300,7 +300,7 @@ pub fn data(s: &mut Scribe) {
         s,
         &[
             r#"one pay/x ok {"r":"Ä"}"#,
-            r#"one pay/y ok [1e400]"#,
+            "one pay/y ok [1e400]",
             "one pay/x ok",
             r#"one pay/y ok {"not":"kept"}"#,
         ],
