@@ -25,7 +25,7 @@ use sagamore_participant::{
 use sagamore_schemas::topics::{Prefix, Topic};
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 /// What the definition assumes: every message is there within so long.
 const ASSUMED: Duration = Duration::from_secs(2);
 /// How late `precommit` comes to one of the two.
