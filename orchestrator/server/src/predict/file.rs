@@ -101,7 +101,7 @@ mod tests {
         check("default: {p: often}", "invalid type");
         check("steps: {a: {p: 1}, a: {p: 0}}", "`a` stands there twice");
         check("- p", "invalid type");
-        check("default: {latency: soon}", "is no duration");
+        check("default: {latency: soon}", "must be an integer and ms, s, m, h or d");
         check("default: {p: ", "too early");
     }
 }

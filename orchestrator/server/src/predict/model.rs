@@ -142,7 +142,7 @@ impl Numbers {
         let (refused, error) = (self.refused.unwrap_or(0.0), self.error.unwrap_or(0.0));
         let p = self.p.unwrap_or_else(|| P.min(1.0 - refused - error));
         let answered = p + refused;
-        let undo = self.undo.unwrap_or(answered);
+        let undo = self.undo.unwrap_or(answered.min(1.0));
         let all = [("p", p), ("refused", refused), ("error", error), ("undo", undo)];
         if let Some((field, value)) = all.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
             return Err(wrong(format!("{field} = {value} is no probability (0 to 1)")));
