@@ -83,8 +83,16 @@ fn nothing_points_to_one_machine() {
     const PATHS: &[&str] =
         &[concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/Use", "rs/")];
     /// Hosts that anybody reaches, or nobody.
-    const HOSTS: &[&str] =
-        &["127.0.0.1", "localhost", "github.com", "json-schema.org", "pypi.org", "www.apache.org", "HOST"];
+    const HOSTS: &[&str] = &[
+        "127.0.0.1",
+        "localhost",
+        "github.com",
+        "json-schema.org",
+        "pypi.org",
+        "www.apache.org",
+        "www.w3.org",
+        "HOST",
+    ];
     let mut wrong = Vec::new();
     for name in tracked() {
         let Ok(text) = String::from_utf8(std::fs::read(sagamore_tidy::root().join(&name)).unwrap()) else {

@@ -202,6 +202,39 @@ const TABLE: &[(&str, &str, Case)] = &[
         "WAIT_MAX",
         Test("a_wait_and_a_list_may_be_longer_than_they_become"),
     ),
+    ("orchestrator/server/src/predict/measure.rs", "LEAST_MS", SIZE),
+    ("orchestrator/server/src/predict/model.rs", "ANSWERED_LEAST", SIZE),
+    (
+        "orchestrator/server/src/predict/file.rs",
+        "DEPTH_MAX",
+        None("a file of the operator's own; a parser's bound, tested beside it"),
+    ),
+    (
+        "orchestrator/server/src/predict/forward.rs",
+        "KEYS_MAX",
+        None("resolution of an estimate, not a bound of what is taken"),
+    ),
+    (
+        "orchestrator/server/src/predict/model.rs",
+        "REPLICAS_MAX",
+        None("a flag of an estimate; its refusal is tested in orchestrator/server/tests/predict.rs"),
+    ),
+    ("participants/library/src/runtime/asker.rs", "PAUSE_MAX", PATIENCE),
+    (
+        "participants/library/src/runtime/asker.rs",
+        "PAUSES_MAX",
+        None("beyond it pauses begin anew; unit test beside it"),
+    ),
+    (
+        "participants/library/src/runtime/doubts.rs",
+        "INQUIRIES_MAX",
+        None("more wait for their turn; unit test beside it"),
+    ),
+    (
+        "participants/library/src/runtime/doubts.rs",
+        "WATCHED_MAX",
+        None("others ask instead; unit test beside it"),
+    ),
     ("orchestrator/server/src/api/transactions.rs", "ANSWER_MAX", PATIENCE),
     (
         "orchestrator/server/src/api/transactions.rs",
