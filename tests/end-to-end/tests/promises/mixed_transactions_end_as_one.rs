@@ -1,5 +1,6 @@
-//! One definition with a saga step, a reserved step, a condition, a two-phase group and a retriable step: a thousand of
-//! them, every participant that may refuse does, and every few seconds a server is killed.
+//! One definition with a saga step, a reserved step, a condition, a two-phase group and a retriable step: some hundreds
+//! of them (`SAGAMORE_TRANSACTIONS=1000` for more), every participant that may refuse does, and every few seconds a
+//! server is killed.
 
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use sagamore_end_to_end::wait;
 
 use crate::stage;
 
-const TRANSACTIONS: u64 = 1_000;
+const TRANSACTIONS: u64 = 300;
 const AT_A_TIME: usize = 24;
 /// Transactions between two kills.
-const KILL_EVERY: u64 = 100;
+const KILL_EVERY: u64 = 80;
 const DONE_WITHIN: Duration = Duration::from_mins(4);
 
 #[test]
@@ -39,9 +40,11 @@ fn mixed_transactions_end_as_one() {
         // What is retriable is not refused: it would be stuck.
         of("shipping", "shipping", "0"),
     ];
-    let load = Load::begin(&stage, "mixed", "mixed", AT_A_TIME, TRANSACTIONS);
-    let mut kills = 0;
-    while load.answered() + KILL_EVERY < TRANSACTIONS {
+    let given = std::env::var("SAGAMORE_TRANSACTIONS").ok();
+    let count = given.map_or(TRANSACTIONS, |count| count.parse().unwrap());
+    let load = Load::begin(&stage, "mixed", "mixed", AT_A_TIME, count);
+    let mut kills: u64 = 0;
+    while load.answered() + KILL_EVERY < count {
         let goal = load.answered() + random.within(KILL_EVERY / 2..KILL_EVERY);
         wait::until(DONE_WITHIN, "the next kill", || load.answered() >= goal);
         let victim = usize::from(random.within(0..2) == 1);
@@ -51,13 +54,12 @@ fn mixed_transactions_end_as_one() {
     }
     let intents = load.finish();
     let tally = stage.judge(&intents);
-    assert!(kills >= 7, "{kills} kills");
-    assert_eq!(tally.orders(), usize::try_from(TRANSACTIONS).unwrap());
-    assert!(
-        tally.of("committed") > 600 && tally.of("compensated") > 50 && tally.of("aborted") > 10,
-        "{tally}"
-    );
-    assert!(tally.released > 20, "votes were let go: {tally}");
+    assert!(kills >= count / 100, "{kills} kills");
+    let count = usize::try_from(count).unwrap();
+    assert_eq!(tally.orders(), count);
+    assert!(tally.of("committed") > count / 2, "{tally}");
+    assert!(tally.of("compensated") > count / 20 && tally.of("aborted") > 0, "{tally}");
+    assert!(tally.released > count / 50, "votes were let go: {tally}");
 }
 
 /// Each refuses others than the others do.

@@ -16,7 +16,7 @@ use sagamore_fuzz::mutate::{Damage, damage, damaged};
 use sagamore_fuzz::{Target, root};
 use sagamore_schemas::ids::{Birth, Time};
 use sagamore_schemas::log::CHECKPOINT_KEY;
-use sagamore_schemas::wire::{Input, OutcomeKind, read_command, read_input, read_outcome};
+use sagamore_schemas::wire::{Asked, Input, OutcomeKind, read_asked, read_input, read_outcome};
 use serde::Deserialize;
 
 use crate::format::{Bytes, Golden, Head, In, Line, line};
@@ -206,10 +206,10 @@ fn is_nobody_elses(
         let (id, birth) = match &output.destination {
             Destination::DeadLetters => continue,
             Destination::Outcomes => (read_outcome(output.value.as_deref()).unwrap().subject, None),
-            Destination::Commands(_) => {
-                let address = read_command(output.value.as_deref()).unwrap().address;
-                (address.subject, Some(address.birth))
-            }
+            Destination::Commands(_) => match read_asked(output.value.as_deref()).unwrap() {
+                Asked::Command(command) => (command.address.subject, Some(command.address.birth)),
+                Asked::Verdict(verdict) => (verdict.inquiry.subject, Some(verdict.inquiry.birth)),
+            },
         };
         let Some((subject, named)) = &whom else { panic!("record {} has {id} told", input.offset) };
         let by_birth = named.is_some() && (birth.is_none() || birth == *named);
