@@ -47,7 +47,7 @@ impl Inquiry<'_> {
     /// As a record value.
     pub fn to_json(&self) -> Vec<u8> {
         let Self { subject, birth, step, branch, participant, .. } = self;
-        let id = format_args!("{subject}/{birth}/{step}/{branch}/inquiry");
+        let id = format_args!("{subject}/{birth}/{step}/{branch}/{participant}/inquiry");
         let mut w = Writer::new("sagamore.inquiry.v1", id, &format!("/{participant}"));
         w.inquiry(self);
         w.finish()
@@ -57,9 +57,9 @@ impl Inquiry<'_> {
 impl Verdict<'_> {
     /// As a record value.
     pub fn to_json(&self) -> Vec<u8> {
-        let Inquiry { subject, birth, step, branch, .. } = &self.inquiry;
+        let Inquiry { subject, birth, step, branch, participant, .. } = &self.inquiry;
         let decision = self.decision.as_str();
-        let id = format_args!("{subject}/{birth}/{step}/{branch}/decision/{decision}");
+        let id = format_args!("{subject}/{birth}/{step}/{branch}/{participant}/decision/{decision}");
         let mut w = Writer::new("sagamore.decision.v1", id, COORDINATOR);
         w.inquiry(&self.inquiry);
         w.text("decision", decision);
