@@ -259,21 +259,16 @@ impl Shard {
             None => TimerOwner::Deadline,
             Some((step, branch)) => {
                 let plan = self.definitions.plan(&transaction.definition);
-                match plan.branch_named(step, branch) {
-                    Some(index) => TimerOwner::Branch(index),
-                    None => return Notice::None,
-                }
+                let Some(index) = plan.branch_named(step, branch) else { return Notice::None };
+                entry.step = Some(step.to_string());
+                entry.branch = plan.branch(index).0.is_group.then(|| branch.to_string());
+                TimerOwner::Branch(index)
             }
         };
         let stands =
             self.timers.stands(TimerEntry { due: timer.due, birth_offset: timer.birth.offset, owner });
         if !stands && !planted::is(Defect::TimerNotProved) {
             return Notice::None;
-        }
-        if let (TimerOwner::Branch(index), Some((step, branch))) = (owner, &timer.branch) {
-            let plan = self.definitions.plan(&transaction.definition);
-            entry.step = Some(step.to_string());
-            entry.branch = plan.branch(index).0.is_group.then(|| branch.to_string());
         }
         self.turn(timer.birth.offset, entry, outputs, |turn, transaction| {
             match owner {

@@ -62,11 +62,25 @@ pub struct Path {
     segments: Vec<Box<str>>,
 }
 
+/// Where a path begins, in templates and in conditions.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Root {
+pub(super) enum Root {
     Input,
     Result(ResultPath),
     TransactionId,
+}
+
+impl Root {
+    pub fn is_input(&self) -> bool {
+        *self == Self::Input
+    }
+
+    pub fn branch(&self) -> Option<BranchIndex> {
+        match self {
+            Self::Result(path) => Some(path.index),
+            Self::Input | Self::TransactionId => None,
+        }
+    }
 }
 
 /// The result of a branch, and how it is written: the branch's own name is left out where it is alone.
@@ -249,15 +263,12 @@ fn render_pieces(pieces: &[Piece], scope: &Scope<'_>, out: &mut Output) -> Resul
 impl Path {
     /// Whether it is `${input}` or begins with `${input.`.
     pub fn is_input(&self) -> bool {
-        self.root == Root::Input
+        self.root.is_input()
     }
 
     /// The branch whose result it reads.
     pub fn branch(&self) -> Option<BranchIndex> {
-        match &self.root {
-            Root::Result(path) => Some(path.index),
-            Root::Input | Root::TransactionId => None,
-        }
+        self.root.branch()
     }
 
     /// Whether the segments lead to a value in `value`, the value of the path's root.

@@ -30,7 +30,7 @@ mod value;
 use std::fmt;
 
 use super::plan::BranchIndex;
-use super::template::{ResultPath, Scope, StepResolver};
+use super::template::{ResultPath, Root, Scope, StepResolver};
 use evaluate::Evaluation;
 use value::Value;
 
@@ -65,13 +65,6 @@ pub struct Condition {
 pub struct Path {
     root: Root,
     segments: Vec<Segment>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Root {
-    Input,
-    Result(ResultPath),
-    TransactionId,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -285,15 +278,12 @@ impl fmt::Display for Condition {
 impl Path {
     /// Whether it is `input` or below.
     pub fn is_input(&self) -> bool {
-        self.root == Root::Input
+        self.root.is_input()
     }
 
     /// The branch whose result it reads.
     pub fn branch(&self) -> Option<BranchIndex> {
-        match &self.root {
-            Root::Result(path) => Some(path.index),
-            Root::Input | Root::TransactionId => None,
-        }
+        self.root.branch()
     }
 }
 
