@@ -26,7 +26,7 @@ use crate::lane::Query;
 use crate::waiters::Told;
 
 /// How long a lane or another server may take to answer.
-pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Transactions in one list.
 const LIST_MAX: usize = 1_000;
 
@@ -84,14 +84,9 @@ pub(super) async fn list(
         }
         let most = query.limit.unwrap_or(100).min(LIST_MAX);
         let mut all: Vec<Value> = Vec::new();
-        for lane in &api.0.lanes {
-            let (answer, told) = oneshot::channel();
-            let asked = lane.send(Query::List { status: query.status.clone(), most, answer });
-            asked.map_err(|_| Problem::unavailable("a lane has ended"))?;
-            let views = timeout(ANSWER_MAX, told).await.ok().and_then(Result::ok);
-            let views = views.ok_or_else(|| Problem::unavailable("a lane does not answer"))?;
-            all.extend(views.into_iter().map(|view| json!(view)));
-        }
+        let of_lane = |answer| Query::List { status: query.status.clone(), most, answer };
+        let views = told_by_lanes(&api, of_lane).await?;
+        all.extend(views.into_iter().flatten().map(|view| json!(view)));
         if !headers.contains_key(FORWARDED) {
             all.extend(of_others(&api, query.status.as_deref(), most).await?);
         }
@@ -110,6 +105,21 @@ async fn of_others(api: &Api, status: Option<&str>, most: usize) -> Result<Vec<V
             Some(transactions) => all.extend(transactions.iter().cloned()),
             None => return Err(Problem::unavailable(format!("the owner at {owner} does not answer"))),
         }
+    }
+    Ok(all)
+}
+
+/// What every lane of this server says to a query.
+pub(super) async fn told_by_lanes<T>(
+    api: &Api,
+    query: impl Fn(oneshot::Sender<T>) -> Query,
+) -> Result<Vec<T>, Problem> {
+    let mut all = Vec::with_capacity(api.0.lanes.len());
+    for lane in &api.0.lanes {
+        let (answer, told) = oneshot::channel();
+        lane.send(query(answer)).map_err(|_| Problem::unavailable("a lane has ended"))?;
+        let told = timeout(ANSWER_MAX, told).await.ok().and_then(Result::ok);
+        all.push(told.ok_or_else(|| Problem::unavailable("a lane does not answer"))?);
     }
     Ok(all)
 }
