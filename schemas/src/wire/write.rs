@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::{
-    Address, Authority, Command, DefinitionApplied, Input, Inquiry, Occasion, Outcome, PayloadRef, Reply,
+    Address, Authority, ChildRequest, Command, DefinitionApplied, Input, Inquiry, Occasion, Outcome, PayloadRef, Reply,
     ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb, Verdict, Wish,
 };
 
@@ -80,6 +80,25 @@ impl Reply<'_> {
         w.text("outcome", self.outcome.as_str());
         w.optional("reason", self.reason.as_deref());
         w.optional("replytoken", self.replytoken.as_deref());
+        w.payload(&self.data);
+        w.finish()
+    }
+}
+
+impl ChildRequest<'_> {
+    /// As a record value.
+    pub fn to_json(&self) -> Vec<u8> {
+        let wish = self.wish.as_str();
+        let id = format_args!("{}/{wish}", CommandId(&self.parent));
+        let mut w = Writer::new("sagamore.child.v1", id, COORDINATOR);
+        w.display("instance", self.instance);
+        w.display("subject", &self.subject);
+        w.text("wish", wish);
+        w.display("parent", &self.parent.subject);
+        w.place(&self.parent);
+        w.display("issued", self.issued);
+        w.display("definition", &self.definition);
+        w.optional("traceparent", self.traceparent.as_deref());
         w.payload(&self.data);
         w.finish()
     }
@@ -197,6 +216,7 @@ impl Input<'_> {
             Self::Timer(_) => "timer",
             Self::Undeliverable(_) => "undeliverable",
             Self::Inquiry(_) => "inquiry",
+            Self::Child(ChildRequest { wish, .. }) => wish.as_str(),
             Self::Verb(Verb { wish, .. }) => wish.as_str(),
             Self::Shard(ShardVerb { wish: ShardWish::Skip { .. }, .. }) => "skip",
             Self::Shard(ShardVerb { wish: ShardWish::Level { .. }, .. }) => "level",
@@ -272,6 +292,10 @@ impl Writer {
 
     fn address(&mut self, address: &Address<'_>) {
         self.display("subject", &address.subject);
+        self.place(address);
+    }
+
+    fn place(&mut self, address: &Address<'_>) {
         self.display("birth", address.birth);
         self.text("step", &address.step);
         self.text("branch", &address.branch);
