@@ -31,6 +31,9 @@ pub enum Defect {
     MaybeDoneSkipped,
     PrecommitSkipped,
     InquiryGuessed,
+    AnswerOfAnotherChild,
+    ChildForgottenAtEnd,
+    CallOffForgotten,
 }
 
 #[cfg(feature = "planted")]

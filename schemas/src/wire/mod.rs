@@ -76,6 +76,12 @@ pub struct DefinitionRef {
     pub version: Option<u32>,
 }
 
+impl From<DefinitionId> for DefinitionRef {
+    fn from(id: DefinitionId) -> Self {
+        Self { name: id.name, version: Some(id.version) }
+    }
+}
+
 impl fmt::Display for DefinitionRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.version {

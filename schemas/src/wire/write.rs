@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::{
-    Address, Authority, ChildRequest, Command, DefinitionApplied, Input, Inquiry, Occasion, Outcome, PayloadRef, Reply,
+    Address, Answer, Authority, ChildRequest, Command, DefinitionApplied, Input, Inquiry, Occasion, Outcome, PayloadRef, Reply,
     ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb, Verdict, Wish,
 };
 
@@ -70,11 +70,14 @@ impl Verdict<'_> {
 impl Reply<'_> {
     /// As a record value.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut w = Writer::new(
-            "sagamore.reply.v1",
-            format_args!("{}/reply", CommandId(&self.address)),
-            &self.source,
-        );
+        // An attempt has one final answer, and others before it.
+        let before = match self.outcome {
+            Answer::Ok | Answer::Refused => "",
+            Answer::Error => "/error",
+            Answer::Pending => "/pending",
+        };
+        let id = format_args!("{}/reply{before}", CommandId(&self.address));
+        let mut w = Writer::new("sagamore.reply.v1", id, &self.source);
         w.display("instance", self.instance);
         w.address(&self.address);
         w.text("outcome", self.outcome.as_str());
