@@ -5,7 +5,7 @@
 //! | another's home, or another instance's | dead letter | dead letter | dead letter |
 //! | open | `pending` | turned back if there is a way back; `pending` until it ends | |
 //! | ended, not forgotten | its end again | its end again | remembered like any ended transaction |
-//! | a transaction that is not this parent's | `refused`: conflict | `ok`: no child began, nor will | |
+//! | a transaction that is not this parent's, open or remembered with other input | `refused`: conflict | `ok`: no child began, nor will | |
 //! | remembered: committed | | | |
 //! | remembered: undone, or never to begin | | `ok` | |
 //! | unknown | the rules of a start; see below | never to begin, `ok` | |
@@ -21,7 +21,7 @@
 use std::borrow::Cow;
 
 use sagamore_schemas::ids::Span;
-use sagamore_schemas::log::JournalEntry;
+use sagamore_schemas::log::{Digest256, JournalEntry};
 use sagamore_schemas::wire::{Address, Answer, ChildRequest, ChildWish, OutcomeKind, PayloadRef, Reply};
 
 use crate::finished::{Ending, seconds};
@@ -29,13 +29,17 @@ use crate::outcome::results;
 use crate::output::{Destination, Notice, Output, Record};
 use crate::planted::{self, Defect};
 use crate::protocol::decision;
-use crate::shard::Shard;
+use crate::shard::{Shard, fingerprint_of};
 use crate::start::{Newborn, Refusal};
 use crate::transaction::{Parent, Phase, Transaction};
 use crate::turn::Heeded;
 
 /// How many times as much room as for starts: children of what is open must not wait for those that wait for them.
 const ROOM: u64 = 2;
+/// What stands for the hash of the input of a child that is never to begin.
+const NEVER_BEGUN: u64 = 0;
+/// Why a child is not begun under an id that somebody else has used.
+const REASON_TAKEN: &str = "conflict: the child's id is taken by another transaction";
 /// `source` of what one shard says to another.
 const COORDINATOR: &str = "/sagamore";
 
@@ -62,8 +66,7 @@ impl Shard {
                 let (phase, birth) = (child.phase, child.birth);
                 match (said.wish, phase) {
                     (ChildWish::Begin, _) if !is_ours => {
-                        let reason = "conflict: the child's id is taken by another transaction";
-                        self.answer(parent, Answer::Refused, Some(reason), PayloadRef::Absent, outputs);
+                        self.answer(parent, Answer::Refused, Some(REASON_TAKEN), PayloadRef::Absent, outputs);
                     }
                     (ChildWish::CallOff, _) if !is_ours => {
                         self.answer(parent, Answer::Ok, None, PayloadRef::Absent, outputs);
@@ -93,8 +96,15 @@ impl Shard {
 
     fn on_child_not_open(&mut self, mut entry: JournalEntry, said: &ChildRequest<'_>, outputs: &mut Vec<Output>) {
         let parent = &said.parent;
-        let remembered = self.finished.get(&said.subject).map(|ending| ending.outcome);
+        let known = self.finished.get(&said.subject);
+        let remembered = known.map(|ending| ending.outcome);
+        let hash = Digest256(said.data.sha256());
+        let asked = fingerprint_of(said.definition.name.as_str(), hash);
+        let is_ours = |ending: &Ending| [NEVER_BEGUN, asked].contains(&ending.fingerprint);
         match (said.wish, remembered) {
+            (ChildWish::Begin, Some(_)) if !known.is_some_and(is_ours) => {
+                self.answer(parent, Answer::Refused, Some(REASON_TAKEN), PayloadRef::Absent, outputs);
+            }
             (ChildWish::Forget, _)
             | (ChildWish::Begin, Some(_))
             | (ChildWish::CallOff, Some(OutcomeKind::Committed)) => {}
@@ -164,7 +174,7 @@ impl Shard {
     fn never_begin(&mut self, entry: JournalEntry, said: &ChildRequest<'_>) {
         let ending = Ending {
             birth_offset: entry.offset,
-            fingerprint: 0,
+            fingerprint: NEVER_BEGUN,
             version: said.definition.version,
             outcome: OutcomeKind::Aborted,
             revision: 0,

@@ -89,7 +89,11 @@ impl Definitions {
     ) -> Adopted {
         let definition = match Definition::from_json(json) {
             Ok(definition) => definition,
-            Err(error) => return Adopted::No(format!("not a definition: {error}")),
+            // What the library says of it may be another text in another version, and this one is kept in the log.
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                return Adopted::No(format!("not a definition, at line {line} column {column}"));
+            }
         };
         let id = DefinitionId { name: definition.name.clone(), version: definition.version };
         let json: Arc<str> = definition.to_canonical_json().into();

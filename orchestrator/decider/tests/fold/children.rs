@@ -456,4 +456,77 @@ pub const CASES: &[Case] = &[
               x refund@2: compensated_by: there is no recharge@1 (unknown-definition); apply it first: a definition names what stands before it
         "#,
     },
+    Case {
+        name: "no child of what is not wanted, cannot be mapped, or is never reached",
+        given: "name=refund; pay",
+        when: r#"
+            define name=t; a; back child=refund@1 pivot when=input.n>1
+            start x {"n":1}
+            a ok
+            define version=2; a; back child=refund@1 pivot input="${steps.a.m}"
+            start y {} t@2
+            a ok
+            a ok
+            start z {} t@2
+            a refused no
+        "#,
+        then: r#"
+            define name=t; a; back child=refund@1 pivot when=input.n>1
+            start x {"n":1}  [S1]
+              -> a execute 1 {"n":1}
+            a ok  [S4 C2 T1 T5]
+              = x at 2 committed {"steps":{}}
+            define version=2; a; back child=refund@1 pivot input="${steps.a.m}"
+            start y {} t@2  [S1]
+              -> a execute 1
+            a ok  [S4 C2 S15 T4]
+              -> a compensate 1
+            a ok  [S16 T6]
+              = y at 3 compensated: back: ${steps.a.m} does not exist
+            start z {} t@2  [S1]
+              -> a execute 1
+            a refused no  [S7 C2 T4 T6]
+              = z at 2 aborted: a: no
+        "#,
+    },
+    Case {
+        name: "an id that is taken is no child",
+        given: "name=refund; pay",
+        when: r#"
+            define deadline=1m; back child=refund@1 pivot
+            start x
+            start back#1 {} refund
+            post begin back#1
+            post back execute 1 refused
+            post forget back#1
+            define version=2; deadline=1m; b retriable; back child=refund@1 pivot after=
+            start y {} t@2
+            start back#2 {"mine":1} refund
+            on back#2
+            pay ok {"other":1}
+            post begin back#2
+        "#,
+        then: r#"
+            define deadline=1m; back child=refund@1 pivot
+            start x  [C1]
+              ~> begin back#1 refund@1
+            start back#1 {} refund  [S1]
+              -> pay execute 1
+            post begin back#1
+              ~> back execute 1 refused: conflict: the child's id is taken by another transaction
+            post back execute 1 refused  [C6 T4 T6]
+              ~> forget back#1
+              = x at 2 aborted: back: conflict: the child's id is taken by another transaction
+            post forget back#1
+            define version=2; deadline=1m; b retriable; back child=refund@1 pivot after=
+            start y {} t@2  [C1]
+              ~> begin back#2 refund@1
+            start back#2 {"mine":1} refund  [S1]
+              -> pay execute 1 {"mine":1}
+            pay ok {"other":1}  [S4 T1 T5]
+              = back#2 at 2 committed {"steps":{"pay":{"other":1}}}
+            post begin back#2
+              ~> back execute 1 refused: conflict: the child's id is taken by another transaction
+        "#,
+    },
 ];

@@ -227,7 +227,7 @@ impl Player {
     fn start(&mut self, line: &str, rest: &str) {
         let mut words = rest.split_whitespace().peekable();
         if let Some(id) = words.next_if(|word| !word.starts_with('{')) {
-            self.latest = id.parse().unwrap();
+            self.latest = self.id_of(id);
         } else {
             self.latest = "t".parse().unwrap();
         }
