@@ -194,6 +194,12 @@ const TABLE: &[(&str, &str, Case)] = &[
     ("orchestrator/kafka/src/embedded.rs", "PARTITION_BATCHES_MAX", EMBEDDED),
     ("orchestrator/kafka/src/embedded.rs", "ENVELOPE_BYTES", EMBEDDED),
     ("orchestrator/kafka/src/embedded.rs", "FILL_PERCENT_MAX", EMBEDDED),
+    ("orchestrator/server/src/api/definitions.rs", "WAIT_MAX", PATIENCE),
+    (
+        "orchestrator/server/src/api/definitions.rs",
+        "APPLIES_MAX",
+        None("others wait for their turn, as long as they said they would"),
+    ),
     ("orchestrator/server/src/api/mod.rs", "BODY_BYTES_MAX", Test("a_body_has_so_many_bytes")),
     ("orchestrator/server/src/api/mod.rs", "APPEND_MAX", PATIENCE),
     ("orchestrator/server/src/api/start.rs", "APPLY_MAX", PATIENCE),
