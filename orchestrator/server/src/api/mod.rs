@@ -12,6 +12,7 @@
 //! Errors are problem documents (RFC 9457). Deliberately absent: any decision; a verb is an inbox record like a reply.
 
 mod definitions;
+mod kept;
 pub mod owner;
 mod problem;
 mod start;
@@ -42,6 +43,7 @@ use crate::lane::{Directory, Query, ShardState};
 use crate::waiters::Waiters;
 use crate::watch::Watch;
 
+use kept::Kept;
 use owner::Owners;
 use problem::Problem;
 
@@ -62,6 +64,7 @@ struct Inner {
     producer: FutureProducer,
     owners: Owners,
     applies: Semaphore,
+    kept: Kept,
     watch: Arc<Watch>,
     metrics: Option<PrometheusHandle>,
 }
@@ -86,6 +89,7 @@ impl Api {
             lanes,
             producer,
             owners,
+            kept: Kept::default(),
             applies: Semaphore::new(definitions::APPLIES_MAX),
             watch,
             metrics,

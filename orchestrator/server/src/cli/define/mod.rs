@@ -15,7 +15,7 @@ use sagamore_schemas::wire::DefinitionRef;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::api::{Api, MaybeServerAddress, ServerAddress};
+use super::api::{MaybeServerAddress, ServerAddress, read, servers};
 use super::exit::{Exit, Failure, Outcome};
 use super::kafka::{KafkaArgs, MaybeKafkaArgs};
 use super::output::{self, Printer};
@@ -232,8 +232,8 @@ struct OpenByDefinition {
 }
 
 fn open_by_definition(address: &ServerAddress) -> Result<BTreeMap<String, u64>, Failure> {
-    let api = Api::new(address)?;
-    let told: OpenByDefinition = block_on(api.get("/v1/definitions"))??.read()?;
+    let servers = servers(address)?;
+    let told: OpenByDefinition = read(&block_on(servers.get("/v1/definitions"))??)?;
     Ok(told.open)
 }
 
