@@ -14,19 +14,19 @@ use crate::system::{CountedTopic, Processes};
 /// Processor seconds so far.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cpu {
-    orchestrator_s: f64,
-    participants_s: f64,
-    driver_s: f64,
-    broker_s: Option<f64>,
+    orchestrator: f64,
+    participants: f64,
+    driver: f64,
+    broker: Option<f64>,
 }
 
 impl Cpu {
     pub fn now(processes: Processes, broker: Option<u32>) -> Result<Self, Box<dyn Error>> {
         Ok(Self {
-            orchestrator_s: processor_s(processes.orchestrator)?,
-            participants_s: processor_s(processes.participants)?,
-            driver_s: processor_s(std::process::id())?,
-            broker_s: broker.map(processor_s).transpose()?,
+            orchestrator: processor_s(processes.orchestrator)?,
+            participants: processor_s(processes.participants)?,
+            driver: processor_s(std::process::id())?,
+            broker: broker.map(processor_s).transpose()?,
         })
     }
 
@@ -34,10 +34,10 @@ impl Cpu {
     pub fn since(&self, before: &Self, transactions: f64) -> CpuUs {
         let each = |now: f64, before: f64| (now - before) * 1e6 / transactions;
         CpuUs {
-            orchestrator: each(self.orchestrator_s, before.orchestrator_s),
-            participants: each(self.participants_s, before.participants_s),
-            driver: each(self.driver_s, before.driver_s),
-            broker: self.broker_s.zip(before.broker_s).map(|(now, before)| each(now, before)),
+            orchestrator: each(self.orchestrator, before.orchestrator),
+            participants: each(self.participants, before.participants),
+            driver: each(self.driver, before.driver),
+            broker: self.broker.zip(before.broker).map(|(now, before)| each(now, before)),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::system::{RunError, Site, System};
 const LOAD_PER_S: f64 = 500.0;
 const BEFORE_S: f64 = 3.0;
 const AFTER_S: f64 = 15.0;
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A server was killed under load, and another one started in its place at once.
 #[derive(Debug, Clone, Serialize)]
@@ -33,7 +33,7 @@ pub(crate) struct Takeover {
     /// From the kill until the successor has caught up; the session timeout of the group is in it.
     pub from_kill_s: f64,
     /// The takeover alone, as the successor counts it.
-    pub takeover_s: f64,
+    pub alone_s: f64,
     pub resident_bytes_before: u64,
     pub resident_bytes_open: u64,
     pub resident_bytes_successor: u64,
@@ -98,7 +98,7 @@ pub(crate) fn takeover(lab: &mut Lab, site: &Site, plan: Plan, open: u64) -> Res
     Ok(Takeover {
         open,
         from_kill_s,
-        takeover_s: metrics.sum("sagamore_takeover_seconds_sum"),
+        alone_s: metrics.sum("sagamore_takeover_seconds_sum"),
         resident_bytes_before,
         resident_bytes_open,
         resident_bytes_successor,

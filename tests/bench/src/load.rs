@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use sagamore_schemas::wire::OutcomeKind;
 
 /// After so long without an end the run has failed.
-const STALLED: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_mins(1);
 /// How long one look for an end waits: no edge of the window is later than this.
 const LOOK: Duration = Duration::from_millis(20);
 

@@ -24,7 +24,7 @@ use crate::system::{
 };
 use sagamore_bench::workload::{Workload, order_data, participant_names};
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 /// The server tells its numbers four times a second: two looks after the last end are a fresh one.
 const REPORTED: Duration = Duration::from_millis(500);
 /// The run of the transactions that warm a new installation up.

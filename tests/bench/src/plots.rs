@@ -122,7 +122,9 @@ fn cost_against_records(rows: &[Row]) -> Drawing {
             None => lines.push(Line { name, points: vec![(records, cost)] }),
         }
     }
-    lines.iter_mut().for_each(|line| line.points.sort_by(|a, b| a.0.total_cmp(&b.0)));
+    for line in &mut lines {
+        line.points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
     Drawing {
         file: "cost-against-records.svg",
         title: "Processor time of everything against records",

@@ -164,7 +164,7 @@ pub(crate) fn faults(results: &Results) -> String {
         writeln!(
             text,
             "takeover with {} open: {:.2} s, and {:.1} s from the kill; {:.0} bytes of memory each; drained in {:.1} s",
-            takeover.open, takeover.takeover_s, takeover.from_kill_s, takeover.bytes_each, takeover.drained_s
+            takeover.open, takeover.alone_s, takeover.from_kill_s, takeover.bytes_each, takeover.drained_s
         )
         .ok();
     }

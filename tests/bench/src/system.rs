@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::num::NonZeroU16;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -15,6 +15,9 @@ use serde::Serialize;
 
 use crate::gate::GateError;
 use crate::load::{Ends, Seen, Starts};
+
+/// How long a new partition may take until it has a leader.
+const LEADER: Duration = Duration::from_secs(10);
 
 /// When the broker writes to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
@@ -102,11 +105,25 @@ pub(crate) fn read_from_end(
         kafka.replay_consumer(sagamore_kafka::client::Isolation::ReadUncommitted).create()?;
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {
-        let (_, end) = consumer.fetch_watermarks(topic, partition, Duration::from_secs(10))?;
-        assignment.add_partition_offset(topic, partition, Offset::Offset(end))?;
+        assignment.add_partition_offset(
+            topic,
+            partition,
+            Offset::Offset(end(&consumer, topic, partition)?),
+        )?;
     }
     consumer.assign(&assignment)?;
     Ok(consumer)
+}
+
+/// The end of a partition, asked until it has a leader: a new one gets it after its creation is acknowledged.
+fn end(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<i64, KafkaError> {
+    let begun = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, LEADER) {
+            Err(_) if begun.elapsed() < LEADER => std::thread::sleep(Duration::from_millis(50)),
+            watermarks => return watermarks.map(|(_, end)| end),
+        }
+    }
 }
 
 /// Hands a record over; waits while the producer has no room.

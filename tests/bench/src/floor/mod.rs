@@ -31,7 +31,7 @@ use crate::system::{
 use clients::{Names, part_of};
 
 const SAGA_BYTES: usize = 200;
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 /// Longer than its checkpoints are apart, twice.
 const SETTLED: Duration = Duration::from_millis(500);
 /// Keys are twelve digits, of which these are the saga's.

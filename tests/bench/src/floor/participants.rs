@@ -19,12 +19,12 @@ pub(crate) fn participants(
     partitions: i32,
     linger_ms: u32,
 ) -> Result<(), Box<dyn Error>> {
-    for step in 0..STEPS.len() {
+    for (step, name) in STEPS.into_iter().enumerate() {
         let names = Names::new(tag, partitions);
         let bootstrap = bootstrap.to_owned();
-        std::thread::Builder::new().name(STEPS[step].to_owned()).spawn(move || {
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             if let Err(error) = participant(&bootstrap, &names, step, linger_ms) {
-                eprintln!("the floor's {} has failed: {error}", STEPS[step]);
+                eprintln!("the floor's {name} has failed: {error}");
             }
         })?;
     }
