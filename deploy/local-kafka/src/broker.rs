@@ -1,38 +1,14 @@
-//! One broker: its folder, its process, and the guard that ends it.
+//! One broker: its folder, and its process.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Command;
+
+use sagamore_launcher::guard::{Guarded, Guarding};
+use sagamore_launcher::tail_of;
 
 use crate::LaunchError;
 use crate::properties::{self, Ports};
-
-/// How much of a log stands in an error, in bytes.
-const LOG_TAIL_BYTES: u64 = 4_096;
-
-/// `$1` is the folder of the cluster, `$2` the file for what the broker prints, the rest is the broker's command.
-/// Says the broker's process id, then nothing. When standard input ends, the broker is killed; when it ends without
-/// a word, this process's owner died, and the folder goes too. Ctrl-C is for the owner; it ends us by its end.
-const GUARD: &str = r#"
-data=$1 console=$2; shift 2
-trap '' INT HUP
-exec 3<&0
-"$@" </dev/null >"$console" 2>&1 3<&- & broker=$!
-echo $broker
-(
-    word=$(cat <&3)
-    [ -n "$word" ] || : >"$console.orphaned"
-    kill -9 $broker
-) >/dev/null 2>&1 & guard=$!
-exec 3<&- </dev/null >/dev/null 2>&1
-wait $broker
-status=$?
-# Whoever has the broker's process id next is none of our business.
-kill -9 $guard
-[ ! -e "$console.orphaned" ] || rm -rf -- "$data"
-exit $status
-"#;
 
 pub(crate) struct Broker {
     index: usize,
@@ -41,14 +17,7 @@ pub(crate) struct Broker {
     classpath: String,
     data: PathBuf,
     folder: PathBuf,
-    running: Option<Running>,
-}
-
-struct Running {
-    guard: Child,
-    /// Open as long as the broker shall live.
-    lifeline: ChildStdin,
-    pid: u32,
+    running: Option<Guarded>,
 }
 
 impl Broker {
@@ -90,7 +59,7 @@ impl Broker {
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.running.as_ref().map(|running| running.pid)
+        self.running.as_ref().map(Guarded::pid)
     }
 
     pub(crate) fn format(&self, cluster_id: &str) -> Result<(), LaunchError> {
@@ -109,38 +78,31 @@ impl Broker {
     }
 
     pub(crate) fn spawn(&mut self) -> Result<(), LaunchError> {
-        let mut command = Command::new("sh");
-        command.args(["-c", GUARD, "sagamore-kafka-guard"]);
-        command.arg(&self.data).arg(self.folder.join("console.log"));
-        command.arg(&self.java).args(self.java_arguments());
-        command.arg("kafka.Kafka").arg(self.folder.join("server.properties"));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut guard = command.spawn().map_err(LaunchError::io("start sh"))?;
-        let lifeline = guard.stdin.take().expect("standard input is piped");
-        let mut line = String::new();
-        BufReader::new(guard.stdout.take().expect("standard output is piped"))
-            .read_line(&mut line)
-            .map_err(LaunchError::io("read from sh"))?;
-        let pid = line.trim().parse().map_err(|cause| {
-            LaunchError::io("learn the process id of a broker")(std::io::Error::other(cause))
-        })?;
-        self.running = Some(Running { guard, lifeline, pid });
+        let mut command: Vec<OsString> = vec![self.java.clone().into()];
+        command.extend(self.java_arguments().into_iter().map(OsString::from));
+        command.push("kafka.Kafka".into());
+        command.push(self.folder.join("server.properties").into());
+        let guarding = Guarding {
+            name: "sagamore-kafka-guard",
+            folder: &self.data,
+            console: &self.folder.join("console.log"),
+            ends: "KILL",
+            user: None,
+        };
+        let running = guarding.spawn(command.iter().map(OsString::as_os_str));
+        self.running = Some(running.map_err(LaunchError::io("start a broker"))?);
         Ok(())
     }
 
     /// Whether it ended by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.running.as_mut().is_none_or(|running| !matches!(running.guard.try_wait(), Ok(None)))
+        self.running.as_mut().is_none_or(Guarded::has_ended)
     }
 
     /// Kills the broker and waits until it is gone.
     pub(crate) fn kill(&mut self) {
-        let Some(Running { mut guard, mut lifeline, .. }) = self.running.take() else { return };
-        // The word says that the folder is still wanted. If it cannot be said, the guard is gone, and the broker too.
-        let _ = lifeline.write_all(b"keep\n");
-        drop(lifeline);
-        if let Err(cause) = guard.wait() {
-            tracing::warn!(%cause, broker = self.id(), "the guard of a broker cannot be waited for");
+        if let Some(running) = self.running.take() {
+            running.kill();
         }
     }
 
@@ -161,19 +123,4 @@ impl Broker {
             self.classpath.clone(),
         ]
     }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-pub(crate) fn tail_of(file: &Path) -> std::io::Result<String> {
-    let mut file = File::open(file)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
-    let mut bytes = Vec::new();
-    file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

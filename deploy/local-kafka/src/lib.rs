@@ -12,7 +12,7 @@
 //!
 //! Deliberately absent: TLS, authentication, keeping data. It is no way to run Kafka for anyone else.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,9 +36,6 @@ use properties::{ClientListener, Ports};
 pub const READY_TIMEOUT: Duration = Duration::from_mins(2);
 /// How often other ports are tried when somebody else took one between its choice and its use.
 const ATTEMPTS_MAX: usize = 4;
-/// Ports are chosen below those that Linux hands out by itself (from 32768), so that an outgoing connection of
-/// somebody else does not sit on the port of a broker that is about to be restarted.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How many brokers.
@@ -287,18 +284,8 @@ fn is_port_clash(error: &LaunchError) -> bool {
 }
 
 fn free_ports(advertised: Option<SocketAddr>) -> Result<Ports, LaunchError> {
+    let free_port = || sagamore_launcher::free_port().ok_or(LaunchError::NoPorts);
     let listener = |advertised| free_port().map(|port| ClientListener { port, advertised });
     let client = advertised.map(listener).transpose()?;
     Ok(Ports { broker: free_port()?, controller: free_port()?, client })
-}
-
-/// A port nobody listens on just now. Random, because others on this machine look for one at the same time.
-fn free_port() -> Result<u16, LaunchError> {
-    (0..100)
-        .map(|_| {
-            let [high, low, ..] = *Uuid::new_v4().as_bytes();
-            PORTS.start + u16::from_be_bytes([high, low]) % (PORTS.end - PORTS.start)
-        })
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .ok_or(LaunchError::NoPorts)
 }

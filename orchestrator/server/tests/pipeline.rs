@@ -5,7 +5,6 @@
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use sagamore::config::ServerConfig;
 use sagamore::server::Server;
 use sagamore_decider::owner::Pace;
@@ -15,7 +14,7 @@ use sagamore_kafka::embedded::EmbeddedBroker;
 use sagamore_kafka::topics::{Layout, apply, ensure_command_topics};
 use sagamore_local_kafka::{ClusterSize, LocalKafka};
 use sagamore_schemas::ids::Name;
-use sagamore_schemas::topics::{Prefix, Topic};
+use sagamore_schemas::topics::Prefix;
 use serde_json::{Value, json};
 
 const ORDER: &str = r#"{"name":"order","version":1,"steps":[
@@ -45,12 +44,31 @@ fn config(kafka: ClientSettings, check_topics: bool) -> ServerConfig {
     }
 }
 
-fn define(kafka: &ClientSettings) {
-    let producer: ThreadedProducer<rdkafka::producer::DefaultProducerContext> =
-        kafka.client_producer("test").create().unwrap();
-    let topic = Topic::Definitions.name(&Prefix::default());
-    producer.send(BaseRecord::to(&topic).key("order@1").payload(ORDER)).map_err(|(error, _)| error).unwrap();
-    producer.flush(Duration::from_secs(10)).unwrap();
+/// Over HTTP: new, known, other content under the same version, unsound.
+async fn define(server: &Server) {
+    let post = async |text: String, wait: &str| {
+        let url = format!("http://{}/v1/definitions{wait}", server.address());
+        let answer = reqwest::Client::new().post(url).body(text).send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap())
+    };
+    let (status, body) = post(ORDER.to_owned(), "?wait=0s").await;
+    assert_eq!((status, &body["complete"]), (202, &json!(false)), "{body}");
+    let (status, body) = post(ORDER.to_owned(), "?wait=30s").await;
+    assert_eq!((status, &body["was_there"]), (200, &json!(true)), "{body}");
+    let next = ORDER.replace(r#""version":1"#, r#""version":2"#);
+    let (status, body) = post(next, "?wait=30s").await;
+    assert_eq!((status, &body["definition"]), (201, &json!("order@2")), "{body}");
+    let (status, body) = post(ORDER.replace("pivot", "retriable"), "").await;
+    assert_eq!((status, &body["title"]), (409, &json!("conflict")), "{body}");
+    let unsound = "name: order\nversion: 1\nsteps:\n  - name: reserve\n    participants: inventory\n";
+    let (status, body) = post(unsound.to_owned(), "").await;
+    assert_eq!((status, &body["title"]), (422, &json!("unsound-definition")), "{body}");
+    let first = &body["problems"][0];
+    let told = [&first["code"], &first["line"], &first["column"], &first["severity"]];
+    assert_eq!(told, [&json!("unknown-field"), &json!(5), &json!(5), &json!("error")], "{body}");
+    let (status, body) = post(ORDER.to_owned(), "?wait=soon").await;
+    assert_eq!((status, &body["title"]), (400, &json!("bad-request")), "{body}");
 }
 
 fn order(number: u32, country: &str) -> Value {
@@ -71,22 +89,9 @@ async fn drive(server: &Server) {
         let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
         (status, body)
     };
-    let begun = Instant::now();
-    loop {
-        let (status, body) = post("?wait=20s", &order(1, "France")).await;
-        match status {
-            200 => {
-                assert_eq!(body["outcome"], "committed", "{body}");
-                assert_eq!(body["data"]["steps"]["charge"]["amount_cents"], 1000, "{body}");
-                break;
-            }
-            // The definition has not reached the shard yet.
-            422 if begun.elapsed() < Duration::from_secs(20) => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            other => panic!("{other}: {body}"),
-        }
-    }
+    let (status, body) = post("?wait=20s", &order(1, "France")).await;
+    assert_eq!((status, &body["outcome"]), (200, &json!("committed")), "{body}");
+    assert_eq!(body["data"]["steps"]["charge"]["amount_cents"], 1000, "{body}");
     let (status, body) = post("?wait=20s", &order(1, "France")).await;
     assert_eq!((status, &body["outcome"]), (200, &json!("committed")), "told again: {body}");
     let (status, body) = post("?wait=20s", &order(1, "Spain")).await;
@@ -124,7 +129,6 @@ fn run(kafka: &ClientSettings, check_topics: bool) {
             .try_init(),
     );
     let mut server = Server::start(config(kafka.clone(), check_topics)).unwrap();
-    define(kafka);
     let examples: Vec<_> = [Kind::Inventory, Kind::Payment, Kind::Shipping]
         .into_iter()
         .map(|kind| {
@@ -134,6 +138,7 @@ fn run(kafka: &ClientSettings, check_topics: bool) {
         .collect();
     assert!(server.wait_ready(Duration::from_secs(30)), "{:?}", server.directory().shards());
     let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(define(&server));
     runtime.block_on(drive(&server));
     assert_eq!(server.crash_shards(), 4);
     assert!(server.wait_ready(Duration::from_secs(30)), "{:?}", server.directory().shards());

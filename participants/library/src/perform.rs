@@ -88,6 +88,7 @@ fn attempt<P: Participant>(
     // No transaction is issued before it is born, nor born before the watermark it carries: more than that is
     // nonsense, and must not make others expire.
     let watermark = command.watermark.min(command.issued);
+    tx.foresee(&[key])?;
     let horizon = tx.horizon(key.home(), watermark)?;
     let decision = barrier::decide(operation, command.issued, tx.rows(&key)?, horizon);
     let (answer, work) = match decision {

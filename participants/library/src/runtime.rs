@@ -91,12 +91,15 @@ pub struct Settings {
     /// How long after its `prepare` was issued a branch without a decision asks for it; then again after pauses that
     /// double, up to five minutes.
     pub asks_after: Duration,
+    /// What a command hears while the store cannot be reached.
+    pub when_away: WhenAway,
     /// Whether replies and inquiries carry the header `content-type`. It costs throughput, and readers need none.
     pub has_content_type: bool,
 }
 
 impl Settings {
-    /// One worker, 20,000 in flight, batches of 500, committed twice a second, inquiries after 30 s, with the header.
+    /// One worker, 20,000 in flight, batches of 500, committed twice a second, inquiries after 30 s, `error` while the
+    /// store is away, with the header.
     pub fn new(clients: ClientSettings, prefix: Prefix, participant: Name) -> Self {
         let number = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
@@ -108,9 +111,19 @@ impl Settings {
             batch_max: number(500),
             commit_interval: COMMIT_INTERVAL_DEFAULT,
             asks_after: ASKS_AFTER_DEFAULT,
+            when_away: WhenAway::Error,
             has_content_type: true,
         }
     }
+}
+
+/// While the store cannot be reached. Nothing is lost either way: the coordinator asks again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenAway {
+    /// `error`, at once: it asks again after the step's pause.
+    Error,
+    /// No reply: it asks again after the step's timeout, so that a short outage costs fewer attempts.
+    Silence,
 }
 
 /// Why a runtime does not run.
@@ -172,6 +185,7 @@ impl Runtime {
             doubts: Arc::clone(&doubts),
             topic: Arc::clone(&topic),
             name: settings.participant.clone(),
+            when_away: settings.when_away,
         };
         let crew = Crew::new(settings, worker)?;
         let asking = Asking::spawn(Asker {

@@ -9,14 +9,15 @@
 //!                                             └─ commit            then, and only then, replies leave
 //! ```
 //! One local transaction holds as many commands as were waiting (group commit); each begins with a savepoint.
-//! [`memory`] forgets with its process; `sqlite` (a feature of that name) keeps everything in one file. PostgreSQL and
-//! XA will implement the same trait.
+//! [`memory`] forgets with its process; `sqlite` (a feature of that name) keeps everything in one file. The crate
+//! `sagamore-participant-postgres` has a store in PostgreSQL, and XA.
 
 pub mod memory;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
 use sagamore_schemas::ids::Time;
+use sagamore_schemas::wire::Operation;
 
 use crate::barrier::{Branch, BranchKey, Home, Row};
 use crate::doubt::{InDoubt, Vote};
@@ -37,6 +38,12 @@ pub trait Store: Send + Sync + 'static {
     /// Connects.
     fn session(&self) -> Result<Self::Session, StoreFault>;
 
+    /// Whether a command of this operation must have a local transaction of its own.
+    fn is_alone(&self, operation: Operation) -> bool {
+        let _ = operation;
+        false
+    }
+
     /// Opens a local transaction.
     fn begin<'t>(&'t self, session: &'t mut Self::Session) -> Result<Self::Transaction<'t>, StoreFault>;
 
@@ -54,6 +61,13 @@ pub trait Store: Send + Sync + 'static {
 pub trait LocalTransaction {
     /// What business code gets.
     type Business;
+
+    /// These branches will be asked for. A store may fetch their rows together, each with the horizon of its home as of
+    /// the same moment; a branch that it knows already costs nothing.
+    fn foresee(&mut self, keys: &[BranchKey<'_>]) -> Result<(), StoreFault> {
+        let _ = keys;
+        Ok(())
+    }
 
     /// Raises the horizon of a home to `watermark`, if that is later, and returns the horizon. What the store has
     /// purged of that home was issued before it, also after a restart.
@@ -88,9 +102,13 @@ pub trait LocalTransaction {
 /// Why a store could not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreFault {
-    /// Another one has inserted that row: decide again.
+    /// Another one was quicker, or holds what this needs: decide again. From anything but `insert`: in another local
+    /// transaction.
     #[error("another instance answers this operation at the same time")]
     Conflict,
+    /// There is no session: nothing has been tried, and nothing else can be.
+    #[error("the store cannot be reached: {0}")]
+    Away(String),
     /// The memory of operations is full, and nothing in it may be purged yet.
     #[error("the memory of operations is full: {branches_max} branches, none of them behind the watermark")]
     Full {

@@ -115,7 +115,7 @@ fn every_problem_has_its_title_in_the_document() {
         document["components"]["schemas"]["Problem"]["properties"]["title"]["enum"].as_array().unwrap();
     let titles: BTreeSet<&str> = titles.iter().filter_map(Value::as_str).collect();
     let mut used = BTreeSet::new();
-    for file in ["problem", "start", "transactions", "mod", "owner"] {
+    for file in ["problem", "start", "transactions", "mod", "owner", "definitions"] {
         let source = read(&format!("orchestrator/server/src/api/{file}.rs"));
         for rest in source.split("StatusCode::").skip(1) {
             // `StatusCode::CONFLICT, "wrong-state"`: the status, and the title right behind it.

@@ -6,11 +6,13 @@
 //! | `GET /v1/transactions/{id}` | 200 view, 404 |
 //! | `GET /v1/transactions?status=&limit=` | 200, open transactions of all servers |
 //! | `POST /v1/transactions/{id}/cancel`, `…/retry` | 200 taken, 409 refused |
+//! | `POST /v1/definitions[?wait=15s]` | 201 every shard has it, 200 it had been there, 202 some may not, 409, 422 |
 //! | `GET /health/live`, `/health/ready`, `/metrics`, `/openapi.json` | |
 //!
 //! Errors are problem documents (RFC 9457). Deliberately absent: any decision; a verb is an inbox record like a reply.
 
 mod definitions;
+mod kept;
 pub mod owner;
 mod problem;
 mod start;
@@ -31,6 +33,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use sagamore_schemas::topics::Topic;
 use sagamore_schemas::wire::CONTENT_TYPE;
@@ -40,6 +43,7 @@ use crate::lane::{Directory, Query, ShardState};
 use crate::waiters::Waiters;
 use crate::watch::Watch;
 
+use kept::Kept;
 use owner::Owners;
 use problem::Problem;
 
@@ -59,6 +63,8 @@ struct Inner {
     lanes: Vec<Sender<Query>>,
     producer: FutureProducer,
     owners: Owners,
+    applies: Semaphore,
+    kept: Kept,
     watch: Arc<Watch>,
     metrics: Option<PrometheusHandle>,
 }
@@ -83,6 +89,8 @@ impl Api {
             lanes,
             producer,
             owners,
+            kept: Kept::default(),
+            applies: Semaphore::new(definitions::APPLIES_MAX),
             watch,
             metrics,
         })))
@@ -111,7 +119,7 @@ pub async fn serve(listener: TcpListener, api: Api) {
         .route("/v1/transactions", post(start::start).get(transactions::list))
         .route("/v1/transactions/{id}", get(transactions::get))
         .route("/v1/transactions/{id}/{verb}", post(transactions::verb))
-        .route("/v1/definitions", get(definitions::open))
+        .route("/v1/definitions", get(definitions::open).post(definitions::define))
         .route("/v1/shards", get(shards))
         .route("/health/live", get(|| async { Json(json!({"status": "live"})) }))
         .route("/health/ready", get(ready))

@@ -31,6 +31,10 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
+    pub(super) fn unexpected(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "unexpected", detail)
+    }
+
     /// A start that the home shard has refused: the word before the colon says which kind.
     pub(super) fn refused(reason: &str) -> Self {
         let (status, title) = match reason.split(':').next().unwrap_or_default() {

@@ -104,13 +104,16 @@ async fn begin(api: &Api, query: &Wait, headers: &HeaderMap, body: &Bytes) -> Re
         Notice::None | Notice::Accepted | Notice::VerbTaken | Notice::VerbRefused { .. } => {}
     }
     if let Some(wait) = wait {
-        let outcome = match told_before {
+        let outcome = match told_before.take() {
             Some(outcome) => Some(outcome),
             None => until_outcome(&mut waiter, begun + wait).await,
         };
         if let Some(outcome) = outcome {
-            return Ok((StatusCode::OK, Json(outcome)).into_response());
+            return Ok((StatusCode::OK, Json(api.0.kept.in_full(outcome))).into_response());
         }
+    }
+    if told_before.is_none() {
+        api.0.kept.listen(waiter);
     }
     let body = json!({"id": id.as_str(), "status": "accepted", "time": time.to_string()});
     Ok((StatusCode::ACCEPTED, Json(body)).into_response())
@@ -172,7 +175,7 @@ async fn until_applied(
     }
 }
 
-async fn until_outcome(waiter: &mut Waiter, deadline: Instant) -> Option<Ended> {
+pub(super) async fn until_outcome(waiter: &mut Waiter, deadline: Instant) -> Option<Ended> {
     loop {
         match timeout_at(deadline, waiter.told.recv()).await {
             Ok(Some(Told::Outcome(record))) => {
@@ -188,18 +191,18 @@ async fn until_outcome(waiter: &mut Waiter, deadline: Instant) -> Option<Ended> 
 
 /// A transaction's outcome as the API tells it. `data` stays the text it was: a number keeps its digits, and no depth
 /// or size of one is too much.
-#[derive(Debug, Serialize)]
-struct Ended {
-    id: String,
-    outcome: OutcomeKind,
-    birth: String,
-    revision: u64,
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Ended {
+    pub id: String,
+    pub outcome: OutcomeKind,
+    pub birth: String,
+    pub revision: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    definition: Option<String>,
+    pub definition: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Box<RawValue>>,
+    pub data: Option<Box<RawValue>>,
 }
 
 /// The refusal of a start is told otherwise.

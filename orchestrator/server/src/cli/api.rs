@@ -1,15 +1,11 @@
-//! The server's API, as a client of it: requests, and what their answers mean for the exit code.
-
-use std::time::Duration;
+//! The server's API for commands: where it is, and what its answers mean for the exit code. The requests are the client
+//! crate's.
 
 use clap::Args;
-use reqwest::{Client, Method, StatusCode};
+use sagamore_client::http::{Answer, Servers, Silence};
 use serde::Deserialize;
 
 use super::exit::{Exit, Failure};
-
-/// How long a request without a wait of its own may take.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which server.
 #[derive(Debug, Clone, Args)]
@@ -34,99 +30,9 @@ impl MaybeServerAddress {
     }
 }
 
-/// A server's API.
-pub struct Api {
-    url: String,
-    client: Client,
-}
-
-/// What came back.
-#[derive(Debug)]
-pub struct Answer {
-    /// The status.
-    pub status: StatusCode,
-    /// The body.
-    pub body: String,
-}
-
-/// Nothing came back.
-#[derive(Debug, thiserror::Error)]
-pub enum Silence {
-    /// Nobody listens there: the request was not heard.
-    #[error("no server answers at {url}: {cause}")]
-    NobodyThere {
-        /// Where.
-        url: String,
-        /// What the system says.
-        cause: String,
-    },
-    /// The connection broke or the answer took too long: the request may have been heard.
-    #[error("the server at {url} did not answer: {cause}")]
-    NoAnswer {
-        /// Where.
-        url: String,
-        /// What the client says.
-        cause: String,
-    },
-}
-
-/// RFC 9457, as far as people read it.
-#[derive(Debug, Default, Deserialize)]
-struct Problem {
-    #[serde(default)]
-    title: Option<String>,
-    #[serde(default)]
-    detail: Option<String>,
-}
-
-impl Api {
-    /// A client for that server.
-    pub fn new(address: &ServerAddress) -> Result<Self, Failure> {
-        let url = address.url.trim_end_matches('/').to_owned();
-        if !url.starts_with("http://") {
-            let message =
-                format!("--server {url}: expected http://HOST:PORT (TLS belongs before the server)");
-            return Err(Failure::usage(message));
-        }
-        let client = Client::builder().connect_timeout(REQUEST_TIMEOUT).no_proxy().build();
-        Ok(Self { url, client: client.map_err(|error| Failure::new(Exit::Unexpected, error))? })
-    }
-
-    /// Reads.
-    pub async fn get(&self, path: &str) -> Result<Answer, Silence> {
-        self.request(Method::GET, path, None, REQUEST_TIMEOUT).await
-    }
-
-    /// Writes; the answer may take as long as `timeout`.
-    pub async fn post(&self, path: &str, body: String, timeout: Duration) -> Result<Answer, Silence> {
-        self.request(Method::POST, path, Some(body), timeout).await
-    }
-
-    async fn request(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<String>,
-        timeout: Duration,
-    ) -> Result<Answer, Silence> {
-        let mut request = self.client.request(method, format!("{}{path}", self.url)).timeout(timeout);
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body);
-        }
-        let response = request.send().await.map_err(|error| self.silence(&error))?;
-        let status = response.status();
-        let body = response.text().await.map_err(|error| self.silence(&error))?;
-        Ok(Answer { status, body })
-    }
-
-    fn silence(&self, error: &reqwest::Error) -> Silence {
-        let (url, cause) = (self.url.clone(), root_cause(error));
-        if error.is_connect() || error.is_builder() {
-            Silence::NobodyThere { url, cause }
-        } else {
-            Silence::NoAnswer { url, cause }
-        }
-    }
+/// The client for that server.
+pub fn servers(address: &ServerAddress) -> Result<Servers, Failure> {
+    Servers::new(&address.url).map_err(|error| Failure::usage(format_args!("--server {error}")))
 }
 
 impl From<Silence> for Failure {
@@ -135,44 +41,23 @@ impl From<Silence> for Failure {
     }
 }
 
-impl Answer {
-    /// The body of an answer of the kind that was asked for.
-    pub fn read<T: for<'de> Deserialize<'de>>(&self) -> Result<T, Failure> {
-        if !self.status.is_success() {
-            return Err(self.failure());
-        }
-        serde_json::from_str(&self.body).map_err(|error| {
-            Failure::new(Exit::Unexpected, format_args!("the server's answer is not understood: {error}"))
-        })
+/// The body of an answer of the kind that was asked for.
+pub fn read<T: for<'de> Deserialize<'de>>(answer: &Answer) -> Result<T, Failure> {
+    if !answer.is_success() {
+        return Err(failure(answer));
     }
+    serde_json::from_str(&answer.body).map_err(|error| {
+        Failure::new(Exit::Unexpected, format_args!("the server's answer is not understood: {error}"))
+    })
+}
 
-    /// Whether the same request may succeed a moment later.
-    pub fn may_pass(&self) -> bool {
-        matches!(
-            self.status,
-            StatusCode::SERVICE_UNAVAILABLE
-                | StatusCode::BAD_GATEWAY
-                | StatusCode::GATEWAY_TIMEOUT
-                | StatusCode::REQUEST_TIMEOUT
-                | StatusCode::TOO_MANY_REQUESTS
-        )
-    }
-
-    /// What an answer that is no success says.
-    pub fn failure(&self) -> Failure {
-        let problem: Problem = serde_json::from_str(&self.body).unwrap_or_default();
-        let exit = match problem.title.as_deref() {
-            Some(title @ ("unknown-definition" | "too-old")) => exit_of_refusal(title),
-            _ => exit_of(self.status),
-        };
-        let said = match (problem.title, problem.detail) {
-            (Some(title), Some(detail)) if detail.starts_with(&title) => detail,
-            (Some(title), Some(detail)) => format!("{title}: {detail}"),
-            (Some(text), None) | (None, Some(text)) => text,
-            (None, None) => self.body.chars().take(200).collect(),
-        };
-        Failure::new(exit, format_args!("{said} (HTTP {})", self.status.as_u16()))
-    }
+/// What an answer that is no success says.
+pub fn failure(answer: &Answer) -> Failure {
+    let exit = match answer.problem().title.as_deref() {
+        Some(title @ ("unknown-definition" | "too-old")) => exit_of_refusal(title),
+        _ => exit_of(answer.status),
+    };
+    Failure::new(exit, answer.told())
 }
 
 /// What the word of a refused start means to a script.
@@ -186,27 +71,16 @@ pub fn exit_of_refusal(word: &str) -> Exit {
 }
 
 /// What a status means to a script.
-fn exit_of(status: StatusCode) -> Exit {
+fn exit_of(status: u16) -> Exit {
     match status {
-        StatusCode::NOT_FOUND | StatusCode::GONE => Exit::NotFound,
-        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Exit::Conflict,
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::NotAllowed,
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY => Exit::Unreachable,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-            Exit::Timeout
-        }
-        status if status.is_client_error() => Exit::Usage,
+        404 | 410 => Exit::NotFound,
+        409 | 412 => Exit::Conflict,
+        401 | 403 => Exit::NotAllowed,
+        502 | 503 => Exit::Unreachable,
+        408 | 429 | 504 => Exit::Timeout,
+        400..500 => Exit::Usage,
         _ => Exit::Unexpected,
     }
-}
-
-/// The innermost error says what happened; the outer ones say where, which we know.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]
@@ -214,12 +88,12 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer { status: StatusCode::from_u16(status).unwrap(), body: body.to_owned() }
+        Answer { status, body: body.to_owned() }
     }
 
     #[test]
     fn what_an_answer_means() {
-        let check = |status, exit| assert_eq!(answer(status, "{}").failure().exit, exit, "{status}");
+        let check = |status, exit| assert_eq!(failure(&answer(status, "{}")).exit, exit, "{status}");
         check(400, Exit::Usage);
         check(401, Exit::NotAllowed);
         check(403, Exit::NotAllowed);
@@ -234,12 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_told_in_its_own_words() {
-        let body =
-            r#"{"type":"about:blank","title":"conflict","status":409,"detail":"other input under this id"}"#;
-        assert_eq!(answer(409, body).failure().message, "conflict: other input under this id (HTTP 409)");
+    fn a_refusal_goes_by_its_word() {
         let unknown = answer(422, r#"{"title":"unknown-definition","detail":"unknown-definition: x"}"#);
-        assert_eq!(unknown.failure().exit, Exit::NotFound);
-        assert_eq!(answer(500, "boom").failure().message, "boom (HTTP 500)");
+        assert_eq!(failure(&unknown).exit, Exit::NotFound);
+        assert_eq!(failure(&unknown).message, "unknown-definition: x (HTTP 422)");
     }
 }

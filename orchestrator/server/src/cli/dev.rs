@@ -21,13 +21,13 @@ use sagamore_schemas::definition::Definition;
 use sagamore_schemas::ids::Name;
 use sagamore_schemas::topics::{Prefix, REPLICATION_LEAST};
 
-use super::define::apply;
 use super::exit::{Exit, Failure, Outcome};
-use super::kafka::{KafkaArgs, Site};
+use super::kafka::KafkaArgs;
 use super::server::default_lanes;
 use super::{participant, signals};
 use crate::config::ServerConfig;
 use crate::server::Server;
+use crate::site::{Site, apply};
 
 /// The order that the example participants understand: the one of the demo, so that both run on one Kafka.
 const ORDER: &str = include_str!("../demo/order.json");

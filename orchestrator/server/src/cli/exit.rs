@@ -9,6 +9,7 @@ use sagamore_kafka::topics::{InstanceError, TopicsError};
 
 use crate::lane::LaneError;
 use crate::server::StartError;
+use crate::site::SiteError;
 
 /// What the exit code of `sagamore` says. The numbers are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +106,19 @@ impl From<TopicsError> for Failure {
 impl From<InstanceError> for Failure {
     fn from(error: InstanceError) -> Self {
         Self::new(exit_of_instance(&error), error)
+    }
+}
+
+impl From<SiteError> for Failure {
+    fn from(error: SiteError) -> Self {
+        match error {
+            SiteError::Kafka { doing, bootstrap, cause } => Self::kafka(doing, &bootstrap, &cause),
+            SiteError::Client(_) => Self::usage(error),
+            SiteError::NoTopic(_) => Self::new(Exit::NotFound, error),
+            SiteError::NotRead { .. } | SiteError::NotAcknowledged(_) => Self::new(Exit::Timeout, error),
+            SiteError::Instance(error) => error.into(),
+            SiteError::Topics(error) => error.into(),
+        }
     }
 }
 

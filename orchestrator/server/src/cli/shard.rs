@@ -13,9 +13,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::exit::{Exit, Failure, Outcome};
-use super::kafka::{KafkaArgs, NewRecord, Site};
+use super::kafka::KafkaArgs;
 use super::operator::OperatorArgs;
 use super::output::{self, Printer};
+use crate::site::{NewRecord, Site};
 
 /// Which record.
 #[derive(Debug, Args)]

@@ -7,8 +7,9 @@ use sagamore_kafka::topics::{self, Change, Finding, Layout};
 use sagamore_schemas::topics::Severity;
 
 use super::exit::{Exit, Failure, Outcome};
-use super::kafka::{KafkaArgs, Site};
+use super::kafka::KafkaArgs;
 use super::output::{self, Printer};
+use crate::site::Site;
 
 /// What about the topics.
 #[derive(Debug, Subcommand)]

@@ -6,26 +6,21 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
-use sagamore_schemas::ids::{Span, Time, TransactionId};
+use sagamore_client::http::{Patience, REQUEST_TIMEOUT, Servers};
+use sagamore_client::start::{self, Absence, StartDocument, Unanswered, Until};
+use sagamore_schemas::ids::{Span, TransactionId};
 use sagamore_schemas::wire::DefinitionRef;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::api::{Answer, Api, REQUEST_TIMEOUT, ServerAddress, Silence, exit_of_refusal};
+use super::api::{ServerAddress, exit_of_refusal, failure, read, servers};
 use super::exit::{Exit, Failure, Outcome};
 use super::operator::OperatorArgs;
 use super::output::{self, Printer};
-use crate::clock;
 
-/// First pause between two tries.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// Longest pause between two tries.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How much longer than the wait itself its answer may take.
-const ANSWER_SLACK: Duration = Duration::from_millis(500);
 /// Transactions that `list` shows unless told otherwise: about as many as people scroll through.
 const LIST_LIMIT: usize = 100;
 /// Transactions that a server lists at most: beyond it, what is shown is a part.
@@ -159,15 +154,6 @@ impl Verb {
     }
 }
 
-/// A start, as it is asked for.
-#[derive(Serialize)]
-struct StartRequest<'a> {
-    id: &'a TransactionId,
-    definition: String,
-    input: &'a RawValue,
-    time: Time,
-}
-
 /// What a start came to: accepted, or ended.
 #[derive(Debug, Deserialize)]
 struct Started {
@@ -241,19 +227,23 @@ struct Verdict {
 
 /// `start NAME[@V]`.
 pub fn start(args: &StartArgs, printer: Printer) -> Outcome {
-    let api = Api::new(&args.server)?;
+    let servers = servers(&args.server)?;
     let input = read_input(&args.input)?;
-    let request = StartRequest {
+    let definition = args.definition.to_string();
+    let document = StartDocument {
         id: &args.id,
-        definition: args.definition.to_string(),
-        input: &input,
-        time: clock::now(),
+        definition: &definition,
+        input: Some(&input),
+        time: start::now(),
+        traceparent: None,
     };
-    let body = serde_json::to_string(&request).map_err(|error| Failure::new(Exit::Unexpected, error))?;
-    let patience = Patience::new(args.timeout);
-    let answer = block_on(send_start(&api, args, &body, patience))??;
-    let raw: Box<RawValue> = answer.read()?;
-    let started: Started = answer.read()?;
+    let document = document.to_json();
+    let until = if args.wait { Until::Ended } else { Until::Accepted };
+    let mut patience = patience(args.timeout);
+    let sent = start::send(&servers, &document, until, Absence::IsTold, &mut patience);
+    let answer = block_on(sent)?.map_err(|unanswered| not_started(&args.id, unanswered))?;
+    let raw: Box<RawValue> = read(&answer)?;
+    let started: Started = read(&answer)?;
     printer.one(&raw, || {
         let word = started.outcome.as_deref().or(started.status.as_deref()).unwrap_or("accepted");
         match &started.reason {
@@ -268,62 +258,31 @@ pub fn start(args: &StartArgs, printer: Printer) -> Outcome {
     }
 }
 
-/// Tries until there is an answer that will not change by asking again.
-async fn send_start(
-    api: &Api,
-    args: &StartArgs,
-    body: &str,
-    mut patience: Patience,
-) -> Result<Answer, Failure> {
-    let mut was_heard = false;
-    loop {
-        let left = patience.left();
-        let (path, timeout) = if args.wait {
-            let wait = Span::from_ms(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-            (format!("/v1/transactions?wait={wait}"), left + ANSWER_SLACK)
-        } else {
-            ("/v1/transactions".to_owned(), left.max(ANSWER_SLACK).min(REQUEST_TIMEOUT))
-        };
-        let trouble = match api.post(&path, body.to_owned(), timeout).await {
-            Ok(answer) if answer.may_pass() => answer.failure(),
-            Ok(answer) if answer.status.as_u16() == 202 && args.wait && !patience.is_over() => {
-                // It ended its wait before ours: the next one goes on.
-                was_heard = true;
-                patience.pause().await;
-                continue;
-            }
-            Ok(answer) => return Ok(answer),
-            // Nobody has heard of it, and nobody is there: the caller has the wrong address, or forgot the server.
-            Err(silence @ Silence::NobodyThere { .. }) if !was_heard => return Err(silence.into()),
-            Err(silence) => silence.into(),
-        };
-        was_heard = true;
-        if patience.is_over() {
-            let message = format!(
-                "{trouble}; whether {} was started is not known: start it again with the same id and input",
-                args.id
-            );
-            return Err(Failure::new(Exit::Timeout, message));
-        }
-        tracing::warn!(transaction = %args.id, %trouble, "trying again");
-        patience.pause().await;
-    }
+fn not_started(id: &TransactionId, unanswered: Unanswered) -> Failure {
+    let last = match unanswered {
+        Unanswered::NobodyThere(silence) => return silence.into(),
+        Unanswered::Overloaded(answer) => return failure(&answer),
+        Unanswered::Unknown(trouble) => trouble,
+    };
+    let message =
+        format!("{last}; whether {id} was started is not known: start it again with the same id and input");
+    Failure::new(Exit::Timeout, message)
 }
 
 /// `get ID`.
 pub fn get(args: &GetArgs, printer: Printer) -> Outcome {
-    let api = Api::new(&args.server)?;
-    let answer = block_on(api.get(&path_of(&args.id)))??;
-    let raw: Box<RawValue> = answer.read()?;
-    let shown: Shown = answer.read()?;
+    let servers = servers(&args.server)?;
+    let answer = block_on(servers.get(&path_of(&args.id)))??;
+    let raw: Box<RawValue> = read(&answer)?;
+    let shown: Shown = read(&answer)?;
     printer.one(&raw, || one_table(&shown))?;
     Ok(Exit::Done)
 }
 
 /// `wait ID…`.
 pub fn wait(args: &WaitArgs, printer: Printer) -> Outcome {
-    let api = Api::new(&args.server)?;
-    let ended = block_on(wait_for_all(&api, args))??;
+    let servers = servers(&args.server)?;
+    let ended = block_on(wait_for_all(&servers, args))??;
     let shown: Vec<Shown> = ended.iter().map(|raw| read_shown(raw)).collect::<Result<_, _>>()?;
     printer.list(&ended, || list_table(&shown))?;
     let exits = shown.iter().map(|shown| exit_of_outcome(&shown.status, shown.reason.as_deref()));
@@ -337,12 +296,12 @@ pub fn wait(args: &WaitArgs, printer: Printer) -> Outcome {
 }
 
 /// Those that ended in time, in the order asked for. One that is not known ends the wait.
-async fn wait_for_all(api: &Api, args: &WaitArgs) -> Result<Vec<Box<RawValue>>, Failure> {
-    let mut patience = Patience::new(args.timeout);
+async fn wait_for_all(servers: &Servers, args: &WaitArgs) -> Result<Vec<Box<RawValue>>, Failure> {
+    let mut patience = patience(args.timeout);
     let mut ended: BTreeMap<&str, Box<RawValue>> = BTreeMap::new();
     loop {
         for id in args.ids.iter().filter(|id| !ended.contains_key(id.as_str())).collect::<Vec<_>>() {
-            let answer = match api.get(&path_of(id)).await {
+            let answer = match servers.get(&path_of(id)).await {
                 Ok(answer) => answer,
                 // A server that restarts is worth waiting for.
                 Err(silence) if patience.is_over() => return Err(silence.into()),
@@ -351,9 +310,9 @@ async fn wait_for_all(api: &Api, args: &WaitArgs) -> Result<Vec<Box<RawValue>>, 
             if answer.may_pass() {
                 continue;
             }
-            let shown: Shown = answer.read().map_err(|failure| about(id, &failure))?;
+            let shown: Shown = read(&answer).map_err(|failure| about(id, &failure))?;
             if !is_open(&shown.status) {
-                ended.insert(id.as_str(), answer.read()?);
+                ended.insert(id.as_str(), read(&answer)?);
             }
         }
         if args.ids.iter().all(|id| ended.contains_key(id.as_str())) || patience.is_over() {
@@ -392,18 +351,18 @@ pub fn count(args: &CountArgs, printer: Printer) -> Outcome {
 
 /// `cancel ID…`, `retry ID…`.
 pub fn verb(verb: Verb, args: &VerbArgs, printer: Printer) -> Outcome {
-    let api = Api::new(&args.server)?;
+    let servers = servers(&args.server)?;
     let body =
         serde_json::json!({ "reason": args.operator.reason, "actor": args.operator.actor() }).to_string();
     let mut verdicts = Vec::new();
     let mut worst = Exit::Done;
     for id in &args.ids {
         let path = format!("{}/{}", path_of(id), verb.as_str());
-        let answer = block_on(api.post(&path, body.clone(), REQUEST_TIMEOUT))??;
-        let reason = if answer.status.is_success() {
+        let answer = block_on(servers.post(&path, &body, REQUEST_TIMEOUT))??;
+        let reason = if answer.is_success() {
             None
         } else {
-            let failure = answer.failure();
+            let failure = failure(&answer);
             worst = worst.max(failure.exit);
             Some(failure.message)
         };
@@ -431,40 +390,18 @@ fn fetch_list(
     status: Option<Status>,
     limit: usize,
 ) -> Result<Vec<Box<RawValue>>, Failure> {
-    let api = Api::new(server)?;
+    let servers = servers(server)?;
     let status = status.map(|status| format!("status={}&", status.as_str())).unwrap_or_default();
-    let answer = block_on(api.get(&format!("/v1/transactions?{status}limit={limit}")))??;
-    let listed: Listed = answer.read()?;
+    let answer = block_on(servers.get(&format!("/v1/transactions?{status}limit={limit}")))??;
+    let listed: Listed = read(&answer)?;
     if listed.transactions.len() >= limit.min(LIST_MAX) {
         eprintln!("there may be more than these {}", listed.transactions.len());
     }
     Ok(listed.transactions)
 }
 
-/// How long somebody is willing to try.
-struct Patience {
-    until: Instant,
-    pause: Duration,
-}
-
-impl Patience {
-    fn new(timeout: Span) -> Self {
-        Self { until: Instant::now() + Duration::from_millis(timeout.as_ms()), pause: PAUSE_MIN }
-    }
-
-    fn left(&self) -> Duration {
-        self.until.saturating_duration_since(Instant::now())
-    }
-
-    fn is_over(&self) -> bool {
-        self.left().is_zero()
-    }
-
-    /// Longer each time, never beyond the end.
-    async fn pause(&mut self) {
-        tokio::time::sleep(self.pause.min(self.left())).await;
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
-    }
+fn patience(timeout: Span) -> Patience {
+    Patience::new(Duration::from_millis(timeout.as_ms()))
 }
 
 pub(super) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {

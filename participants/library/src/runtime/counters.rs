@@ -43,6 +43,8 @@ counters! {
     nothing,
     /// Answered `error`.
     failed,
+    /// Not answered, because the store could not be reached.
+    silent,
     /// Not a command; logged with its place and passed over.
     undecodable,
     /// Wanting their reply anywhere but in the inbox; logged with their place and passed over.

@@ -2,20 +2,22 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sagamore_schemas::ids::Name;
 use sagamore_schemas::topics::RECORD_BYTES_MAX;
 use sagamore_schemas::wire::{
-    Asked, Command, Decided, PayloadRef, Reply, Verdict, parse_replyto, read_asked,
+    Asked, Command, Decided, Operation, PayloadRef, Reply, Verdict, parse_replyto, read_asked,
 };
 use tracing::{debug, error, info, warn};
 
+use super::WhenAway;
 use super::counters::count;
 use super::doubts::Doubts;
 use super::progress::Token;
 use super::replies::{Outgoing, Replies, Shared};
-use crate::barrier::Branch;
+use crate::barrier::{Branch, BranchKey};
 use crate::doubt::{Settled, branch_of, settle};
 use crate::participant::Participant;
 use crate::perform::{Answered, Work, perform};
@@ -23,6 +25,11 @@ use crate::store::{LocalTransaction, Store, StoreFault};
 
 /// The rest of a reply beside its `data`, generously: what is larger than a record may be is not sent.
 const ENVELOPE_BYTES: i64 = 4096;
+
+/// How often a single record is tried again when others were in its way, before it is answered `error`.
+const TRIES_MORE: u32 = 3;
+/// Before the first of these; before the next ones longer.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// One record of the command topic.
 #[derive(Default)]
@@ -53,6 +60,7 @@ pub(super) struct Worker<P: Participant> {
     pub(super) doubts: Arc<Doubts>,
     pub(super) topic: Arc<str>,
     pub(super) name: Name,
+    pub(super) when_away: WhenAway,
 }
 
 /// A record of which nothing has been done yet.
@@ -65,6 +73,23 @@ enum Wish<'b> {
     /// The home partition, and what is asked from there.
     Command(i32, Command<'b>),
     Verdict(Branch, Decided),
+}
+
+impl Task<'_> {
+    fn operation(&self) -> Operation {
+        match &self.wish {
+            Wish::Command(_, command) => command.address.operation,
+            Wish::Verdict(_, Decided::Commit) => Operation::Commit,
+            Wish::Verdict(_, Decided::Abort | Decided::Undecided | Decided::Forgotten) => Operation::Abort,
+        }
+    }
+
+    fn key(&self) -> BranchKey<'_> {
+        match &self.wish {
+            Wish::Command(_, command) => BranchKey::of(command),
+            Wish::Verdict(branch, _) => branch.key(),
+        }
+    }
 }
 
 /// What came of a task in a local transaction.
@@ -132,9 +157,26 @@ impl<P: Participant> Worker<P> {
         Some(Wish::Verdict(branch, verdict.decision))
     }
 
-    /// All in one local transaction; if that fails as a whole, each in one of its own.
+    /// All in one local transaction, but for those that must have one of their own.
     fn work_on(&mut self, tasks: Vec<Task<'_>>) {
-        if tasks.is_empty() {
+        let mut group = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            if self.store.is_alone(task.operation()) {
+                self.work_on_group(std::mem::take(&mut group));
+                self.work_on_one(task);
+            } else {
+                group.push(task);
+            }
+        }
+        self.work_on_group(group);
+    }
+
+    /// If it fails as a whole, each in a local transaction of its own.
+    fn work_on_group(&mut self, mut tasks: Vec<Task<'_>>) {
+        if tasks.len() <= 1 {
+            if let Some(task) = tasks.pop() {
+                self.work_on_one(task);
+            }
             return;
         }
         match self.transact(&tasks) {
@@ -143,19 +185,59 @@ impl<P: Participant> Worker<P> {
                     self.tell(task, done);
                 }
             }
-            Err(fault) if tasks.len() > 1 => {
-                debug!(%fault, tasks = tasks.len(), "the local transaction failed; each record alone");
-                for task in tasks {
-                    self.work_on(vec![task]);
-                }
-            }
             Err(fault) => {
-                warn!(%fault, "the local transaction failed");
+                debug!(%fault, tasks = tasks.len(), "the local transaction failed; each record alone");
+                let mut is_away = matches!(fault, StoreFault::Away(_));
                 for task in tasks {
-                    self.tell(task, Done::Answered(Answered::error(fault.to_string())));
+                    // Whom one could not reach, the next would wait for in vain.
+                    is_away = if is_away { self.give_up(task, &fault) } else { self.work_on_one(task) };
                 }
             }
         }
+    }
+
+    /// Whether the store is away.
+    fn work_on_one(&mut self, task: Task<'_>) -> bool {
+        let one = [task];
+        let mut tries = 0;
+        loop {
+            // What had been idle may have lost its other end meanwhile.
+            let is_old = self.session.is_some();
+            let fault = match self.transact(&one) {
+                Ok(done) => {
+                    for (task, done) in one.into_iter().zip(done) {
+                        self.tell(task, done);
+                    }
+                    return false;
+                }
+                Err(fault) => fault,
+            };
+            tries += 1;
+            let may_work = match fault {
+                StoreFault::Conflict => true,
+                StoreFault::Unavailable(_) => is_old,
+                StoreFault::Away(_) | StoreFault::Full { .. } => false,
+            };
+            if !may_work || tries > TRIES_MORE {
+                warn!(%fault, "the local transaction failed");
+                let [task] = one;
+                return self.give_up(task, &fault);
+            }
+            debug!(%fault, tries, "the local transaction failed; once more");
+            thread::sleep(PAUSE * tries);
+        }
+    }
+
+    /// Answers `error`, or nothing; whether the store is away.
+    fn give_up(&self, task: Task<'_>, fault: &StoreFault) -> bool {
+        let is_away = matches!(fault, StoreFault::Away(_));
+        if is_away && self.when_away == WhenAway::Silence && matches!(task.wish, Wish::Command(..)) {
+            count(&self.shared.counts.silent);
+            self.shared.progress.finish(task.token);
+        } else {
+            self.tell(task, Done::Answered(Answered::error(fault.to_string())));
+        }
+        is_away
     }
 
     fn transact(&mut self, tasks: &[Task<'_>]) -> Result<Vec<Done>, StoreFault> {
@@ -164,6 +246,8 @@ impl<P: Participant> Worker<P> {
             None => self.store.session()?,
         };
         let mut tx = self.store.begin(&mut session)?;
+        let keys: Vec<BranchKey<'_>> = tasks.iter().map(Task::key).collect();
+        tx.foresee(&keys)?;
         let mut done = Vec::with_capacity(tasks.len());
         for task in tasks {
             done.push(match &task.wish {

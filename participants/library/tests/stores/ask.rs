@@ -1,5 +1,6 @@
 //! Commands as a coordinator would send them, and their answers as text.
 
+use sagamore_participant::barrier::BranchKey;
 use sagamore_participant::perform::{Answered, perform};
 use sagamore_participant::store::{LocalTransaction, Store, StoreFault};
 use sagamore_participant::{Command, Operation, Participant, Payload};
@@ -80,18 +81,24 @@ impl Ask {
     }
 }
 
-/// All in one local transaction.
+/// All in one local transaction, but for those that must have one of their own.
 pub(crate) fn try_all<P: Participant>(
     participant: &P,
     store: &P::Store,
     session: &mut <P::Store as Store>::Session,
     asks: &[Ask],
 ) -> Result<Vec<Answered>, StoreFault> {
-    let mut tx = store.begin(session)?;
-    let answers: Result<Vec<Answered>, StoreFault> =
-        asks.iter().map(|ask| perform(participant, &mut tx, &ask.command())).collect();
-    let answers = answers?;
-    tx.commit()?;
+    let is_alone = |ask: &Ask| store.is_alone(ask.operation);
+    let mut answers = Vec::with_capacity(asks.len());
+    for group in asks.chunk_by(|one, next| !is_alone(one) && !is_alone(next)) {
+        let commands: Vec<Command<'_>> = group.iter().map(Ask::command).collect();
+        let mut tx = store.begin(session)?;
+        tx.foresee(&commands.iter().map(BranchKey::of).collect::<Vec<_>>())?;
+        for command in &commands {
+            answers.push(perform(participant, &mut tx, command)?);
+        }
+        tx.commit()?;
+    }
     Ok(answers)
 }
 

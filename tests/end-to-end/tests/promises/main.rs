@@ -15,6 +15,7 @@ mod a_graceful_stop_leaves_nothing_to_replay;
 mod a_killed_server_loses_nothing;
 mod a_participant_that_is_away_is_waited_for;
 mod a_paused_server_that_wakes_up_changes_nothing;
+mod a_program_starts_and_waits;
 mod any_client_can_take_part;
 mod bad_input_stops_nothing;
 mod mixed_transactions_end_as_one;

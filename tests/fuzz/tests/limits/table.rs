@@ -194,6 +194,19 @@ const TABLE: &[(&str, &str, Case)] = &[
     ("orchestrator/kafka/src/embedded.rs", "PARTITION_BATCHES_MAX", EMBEDDED),
     ("orchestrator/kafka/src/embedded.rs", "ENVELOPE_BYTES", EMBEDDED),
     ("orchestrator/kafka/src/embedded.rs", "FILL_PERCENT_MAX", EMBEDDED),
+    ("orchestrator/server/src/api/definitions.rs", "WAIT_MAX", PATIENCE),
+    (
+        "orchestrator/server/src/api/definitions.rs",
+        "APPLIES_MAX",
+        None("others wait for their turn, as long as they said they would"),
+    ),
+    (
+        "orchestrator/server/src/api/kept.rs",
+        "LISTENED_MAX",
+        None("beyond it an outcome is told without results"),
+    ),
+    ("orchestrator/server/src/api/kept.rs", "KEPT_MAX", None("older ones go; unit test beside it")),
+    ("orchestrator/server/src/api/kept.rs", "KEPT_BYTES_MAX", None("older ones go; unit test beside it")),
     ("orchestrator/server/src/api/mod.rs", "BODY_BYTES_MAX", Test("a_body_has_so_many_bytes")),
     ("orchestrator/server/src/api/mod.rs", "APPEND_MAX", PATIENCE),
     ("orchestrator/server/src/api/start.rs", "APPLY_MAX", PATIENCE),
@@ -250,8 +263,6 @@ const TABLE: &[(&str, &str, Case)] = &[
         "LANES_MAX_DEFAULT",
         None("a default; how many lanes run is for the operator to say"),
     ),
-    ("orchestrator/server/src/cli/transactions.rs", "PAUSE_MIN", PATIENCE),
-    ("orchestrator/server/src/cli/transactions.rs", "PAUSE_MAX", PATIENCE),
     ("orchestrator/server/src/cli/transactions.rs", "LIST_LIMIT", None("a default of the command line")),
     (
         "orchestrator/server/src/cli/transactions.rs",

@@ -1,28 +1,29 @@
 //! `sagamore define`: definitions as files and as they stand in the topic.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::path::Path;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use sagamore_decider::definition::check::{Problem, compile};
 use sagamore_decider::definition::plan::Plan;
-use sagamore_decider::definition::source::{self, Checked, Severity};
+use sagamore_decider::definition::source::{self, Checked};
 use sagamore_schemas::definition::Definition;
-use sagamore_schemas::ids::{Name, Span};
+use sagamore_schemas::ids::Span;
 use sagamore_schemas::wire::DefinitionRef;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::api::{Api, MaybeServerAddress, ServerAddress};
+use super::api::{MaybeServerAddress, ServerAddress, read, servers};
 use super::exit::{Exit, Failure, Outcome};
 use super::kafka::{KafkaArgs, MaybeKafkaArgs};
 use super::output::{self, Printer};
 use super::transactions::block_on;
-use catalogue::Catalogue;
-
-pub mod apply;
-pub mod catalogue;
+use crate::findings::{Finding, findings};
+use crate::site::Site;
+use crate::site::apply::{Applied, ApplyError, CommandTopics, apply, id_of};
+use crate::site::catalogue::{Catalogue, Entry, NotApplied};
 
 mod diff;
 mod graph;
@@ -121,7 +122,12 @@ pub fn run(command: DefineCommand, printer: Printer) -> Outcome {
             let checked = read_file(&args.file)?;
             let (definition, plan) = accepted(&args.file, checked)?;
             let site = args.kafka.site()?;
-            let applied = apply::apply(&site, &definition, &plan, args.replication, args.wait)?;
+            let (topics, wait) =
+                (CommandTopics::Create(args.replication), Duration::from_millis(args.wait.as_ms()));
+            let applied = apply(&site, &definition, &plan, topics, wait)?;
+            if let Some(failure) = not_everywhere(&site, &applied, wait) {
+                return Err(failure);
+            }
             printer.one(&applied, || applied.to_string())?;
             Ok(Exit::Done)
         }
@@ -145,21 +151,7 @@ struct Report {
     file: String,
     definition: Option<String>,
     accepted: bool,
-    problems: Vec<Told>,
-}
-
-/// One finding.
-#[derive(Debug, Serialize)]
-struct Told {
-    severity: &'static str,
-    code: &'static str,
-    line: usize,
-    column: usize,
-    path: String,
-    message: String,
-    help: String,
-    #[serde(skip)]
-    text: String,
+    problems: Vec<Finding>,
 }
 
 fn check(args: &CheckArgs, printer: Printer) -> Outcome {
@@ -177,31 +169,11 @@ fn check(args: &CheckArgs, printer: Printer) -> Outcome {
 }
 
 fn report(file: &str, checked: &Checked) -> Report {
-    let problems = checked.result.as_ref().err().map(Vec::as_slice).unwrap_or_default();
-    let errors = problems.iter().map(|problem| told(file, checked, Severity::Error, problem));
-    let warnings = checked.warnings.iter().map(|problem| told(file, checked, Severity::Warning, problem));
     Report {
         file: file.to_owned(),
         definition: checked.result.as_ref().ok().map(|(definition, _)| id_of(definition)),
         accepted: checked.result.is_ok(),
-        problems: errors.chain(warnings).collect(),
-    }
-}
-
-fn told(file: &str, checked: &Checked, severity: Severity, problem: &Problem) -> Told {
-    let place = checked.source.place(problem);
-    Told {
-        severity: match severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        },
-        code: problem.code.as_str(),
-        line: place.line,
-        column: place.column,
-        path: problem.path.clone(),
-        message: problem.message.clone(),
-        help: problem.help.clone(),
-        text: checked.source.report(file, severity, problem),
+        problems: findings(file, checked),
     }
 }
 
@@ -228,7 +200,7 @@ fn accepted(file: &str, checked: Checked) -> Result<(Definition, Plan), Failure>
 #[derive(Serialize)]
 struct Listed<'a> {
     #[serde(flatten)]
-    entry: &'a catalogue::Entry,
+    entry: &'a Entry,
     /// Open transactions; unknown without a server.
     #[serde(skip_serializing_if = "Option::is_none")]
     open: Option<u64>,
@@ -260,8 +232,8 @@ struct OpenByDefinition {
 }
 
 fn open_by_definition(address: &ServerAddress) -> Result<BTreeMap<String, u64>, Failure> {
-    let api = Api::new(address)?;
-    let told: OpenByDefinition = block_on(api.get("/v1/definitions"))??.read()?;
+    let servers = servers(address)?;
+    let told: OpenByDefinition = read(&block_on(servers.get("/v1/definitions"))??)?;
     Ok(told.open)
 }
 
@@ -320,14 +292,37 @@ fn not_runnable(place: &str, problems: &[Problem]) -> Failure {
     Failure::new(Exit::CheckNegative, format_args!("{place}: {}", problems.join("; ")))
 }
 
-/// `name@version`.
-fn id_of(definition: &Definition) -> String {
-    format!("{}@{}", definition.name, definition.version)
+fn not_everywhere(site: &Site, applied: &Applied, wait: Duration) -> Option<Failure> {
+    let lacking = &applied.lacking;
+    if lacking.is_empty() {
+        return None;
+    }
+    let partitions: Vec<_> = lacking.iter().map(ToString::to_string).collect();
+    let message = format!(
+        "{} is written and will be taken over, but the {} of partition {} {} not said so within {} s; is a server \
+         running (`sagamore server --kafka {}`), or has that shard halted? Apply again to wait longer",
+        applied.definition,
+        if lacking.len() == 1 { "shard" } else { "shards" },
+        partitions.join(", "),
+        if lacking.len() == 1 { "has" } else { "have" },
+        wait.as_secs_f32(),
+        site.settings.bootstrap(),
+    );
+    Some(Failure::new(Exit::Timeout, message))
 }
 
-/// The participants of a plan, each once, in the order of the alphabet.
-fn participants(plan: &Plan) -> Vec<Name> {
-    let branches = plan.steps.iter().flat_map(|step| &step.branches);
-    let unique: BTreeSet<_> = branches.map(|branch| branch.participant.clone()).collect();
-    unique.into_iter().collect()
+impl From<NotApplied> for Failure {
+    fn from(error: NotApplied) -> Self {
+        Self::new(Exit::NotFound, error)
+    }
+}
+
+impl From<ApplyError> for Failure {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Conflict { .. } => Self::new(Exit::Conflict, error),
+            ApplyError::Lost { .. } => Self::new(Exit::Unexpected, error),
+            ApplyError::Site(error) => error.into(),
+        }
+    }
 }

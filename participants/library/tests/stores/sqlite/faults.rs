@@ -11,7 +11,8 @@ use sagamore_participant::store::{LocalTransaction, Store, StoreFault};
 use sagamore_participant::{Command, Effect, Fault, Open, Participant, Payload};
 
 use crate::ask::{Ask, ask_all, try_all};
-use crate::bed::{Bed, Memory, Obedient, Sqlite};
+use crate::bed::{Bed, Obedient};
+use crate::beds::{Memory, Sqlite};
 
 /// Writes one effect, and runs the SQL that its `data` contains.
 struct Careless;

@@ -9,7 +9,8 @@ use sagamore_participant::perform::Work;
 use sagamore_participant::store::Store;
 
 use crate::ask::{Ask, try_all};
-use crate::bed::{Bed, Obedient, Sqlite, open_at};
+use crate::bed::{Bed, Obedient};
+use crate::beds::{Sqlite, open_at};
 
 /// Set for the process that is to be killed: the file.
 const FILE: &str = "SAGAMORE_TEST_FILE";

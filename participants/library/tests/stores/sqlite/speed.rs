@@ -7,7 +7,8 @@ use sagamore_participant::perform::Work;
 use sagamore_participant::store::Store;
 
 use crate::ask::{Ask, try_all};
-use crate::bed::{Bed, Memory, Obedient, Sqlite};
+use crate::bed::{Bed, Obedient};
+use crate::beds::{Memory, Sqlite};
 
 const MEASURED: Duration = Duration::from_secs(3);
 

@@ -5,21 +5,62 @@
 //!                          └─ none ──▶ write ──▶ read again: was somebody quicker? ──▶ wait for the shards
 //! ```
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
 use sagamore_decider::definition::plan::Plan;
-use sagamore_kafka::topics::{Change, Layout, ensure_command_topics};
+use sagamore_kafka::topics::{Change, Layout, TopicsError, ensure_command_topics};
 use sagamore_schemas::definition::Definition;
-use sagamore_schemas::ids::Span;
+use sagamore_schemas::ids::Name;
 use sagamore_schemas::topics::Topic;
 use serde::Serialize;
 
-use super::super::exit::{Exit, Failure};
-use super::super::kafka::{NewRecord, Site};
 use super::catalogue::{Catalogue, Entry};
-use super::{id_of, participants};
+use super::{NewRecord, Site, SiteError};
+
+/// Which command topics are created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandTopics {
+    /// With so many copies, or as many as the inbox has.
+    Create(Option<NonZeroU16>),
+    /// None: the embedded broker cannot be asked, and makes its topics by itself.
+    LeaveAlone,
+}
+
+/// Why a definition is not applied, or not known to be.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Under its name and version stands something else.
+    #[error(
+        "{id} has been applied with other content, and a version never changes: raise `version` to {next}, or look at \
+         the difference with `sagamore define diff {id} FILE`"
+    )]
+    Conflict {
+        /// `name@version`.
+        id: String,
+        /// The least version that is free.
+        next: u32,
+    },
+    /// It was written, and is not there.
+    #[error("{id} was written at {written:?} and is not there")]
+    Lost {
+        /// `name@version`.
+        id: String,
+        /// Where it was written.
+        written: Vec<i64>,
+    },
+    /// Kafka cannot be read or written.
+    #[error(transparent)]
+    Site(#[from] SiteError),
+}
+
+impl From<TopicsError> for ApplyError {
+    fn from(error: TopicsError) -> Self {
+        Self::Site(error.into())
+    }
+}
 
 /// What came of it.
 #[derive(Debug, Serialize)]
@@ -34,6 +75,9 @@ pub struct Applied {
     pub complete: bool,
     /// Command topics that were created or altered.
     pub topics: Vec<Change>,
+    /// Partitions whose shards have not said in time that they have it.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub lacking: BTreeSet<i32>,
 }
 
 impl fmt::Display for Applied {
@@ -45,42 +89,46 @@ impl fmt::Display for Applied {
     }
 }
 
-/// Creates the command topics, writes the definition, waits for the shards.
+/// Creates the command topics, writes the definition, waits for the shards; a wait of zero does not.
 pub fn apply(
     site: &Site,
     definition: &Definition,
     plan: &Plan,
-    replication: Option<NonZeroU16>,
-    wait: Span,
-) -> Result<Applied, Failure> {
+    topics: CommandTopics,
+    wait: Duration,
+) -> Result<Applied, ApplyError> {
     let partitions = site.instance()?.partitions;
     let known = known(site, definition)?;
-    let replication = match replication {
-        Some(replication) => replication,
-        None => site.replication()?,
+    let topics = match topics {
+        CommandTopics::LeaveAlone => Vec::new(),
+        CommandTopics::Create(replication) => {
+            let replication = match replication {
+                Some(replication) => replication,
+                None => site.replication()?,
+            };
+            let layout = Layout { prefix: site.prefix.clone(), partitions, replication };
+            ensure_command_topics(&site.settings, &layout, &participants(plan))?
+        }
     };
-    let layout = Layout { prefix: site.prefix.clone(), partitions, replication };
-    let topics = ensure_command_topics(&site.settings, &layout, &participants(plan))?;
     let (offset, was_there) = match known {
         Some(offset) => (offset, true),
         None => (write(site, definition)?, false),
     };
-    let is_waited_for = wait.as_ms() > 0;
-    if is_waited_for {
-        wait_for_shards(site, &id_of(definition), offset, Duration::from_millis(wait.as_ms()))?;
-    }
-    Ok(Applied { definition: id_of(definition), offset, was_there, complete: is_waited_for, topics })
+    let is_waited_for = !wait.is_zero();
+    let lacking = if is_waited_for { site.wait_for_definition(offset, wait)? } else { BTreeSet::new() };
+    let complete = is_waited_for && lacking.is_empty();
+    Ok(Applied { definition: id_of(definition), offset, was_there, complete, topics, lacking })
 }
 
 /// Writes the definition unless it is there; returns the offset that holds.
-pub fn ensure(site: &Site, definition: &Definition) -> Result<i64, Failure> {
+pub fn ensure(site: &Site, definition: &Definition) -> Result<i64, ApplyError> {
     match known(site, definition)? {
         Some(offset) => Ok(offset),
         None => write(site, definition),
     }
 }
 
-fn write(site: &Site, definition: &Definition) -> Result<i64, Failure> {
+fn write(site: &Site, definition: &Definition) -> Result<i64, ApplyError> {
     let record = NewRecord {
         partition: 0,
         key: Some(id_of(definition)),
@@ -89,14 +137,11 @@ fn write(site: &Site, definition: &Definition) -> Result<i64, Failure> {
     };
     let written = site.write(Topic::Definitions, &[record])?;
     // Two may have applied at once: the first record holds.
-    known(site, definition)?.ok_or_else(|| {
-        let message = format!("{} was written at {written:?} and is not there", id_of(definition));
-        Failure::new(Exit::Unexpected, message)
-    })
+    known(site, definition)?.ok_or_else(|| ApplyError::Lost { id: id_of(definition), written })
 }
 
 /// Where it stands already; an error if something else stands there.
-fn known(site: &Site, definition: &Definition) -> Result<Option<i64>, Failure> {
+fn known(site: &Site, definition: &Definition) -> Result<Option<i64>, ApplyError> {
     let catalogue = Catalogue::read(site)?;
     let Some(entry) = catalogue.same_id(definition) else { return Ok(None) };
     if entry.definition.to_canonical_json() == definition.to_canonical_json() {
@@ -109,34 +154,22 @@ fn conflict<'a>(
     present: &Entry,
     definition: &Definition,
     entries: impl Iterator<Item = &'a Entry>,
-) -> Failure {
+) -> ApplyError {
     let same_name = entries.filter(|entry| entry.definition.name == definition.name);
     let highest = same_name.map(|entry| entry.definition.version).max().unwrap_or(definition.version);
-    let id = present.id();
-    let message = format!(
-        "{id} has been applied with other content, and a version never changes: raise `version` to {}, or look at \
-         the difference with `sagamore define diff {id} FILE`",
-        highest.saturating_add(1)
-    );
-    Failure::new(Exit::Conflict, message)
+    ApplyError::Conflict { id: present.id(), next: highest.saturating_add(1) }
 }
 
-fn wait_for_shards(site: &Site, id: &str, offset: i64, wait: Duration) -> Result<(), Failure> {
-    let lacking = site.wait_for_definition(offset, wait)?;
-    if lacking.is_empty() {
-        return Ok(());
-    }
-    let partitions: Vec<_> = lacking.iter().map(ToString::to_string).collect();
-    let message = format!(
-        "{id} is written and will be taken over, but the {} of partition {} {} not said so within {} s; is a server \
-         running (`sagamore server --kafka {}`), or has that shard halted? Apply again to wait longer",
-        if lacking.len() == 1 { "shard" } else { "shards" },
-        partitions.join(", "),
-        if lacking.len() == 1 { "has" } else { "have" },
-        wait.as_secs_f32(),
-        site.settings.bootstrap(),
-    );
-    Err(Failure::new(Exit::Timeout, message))
+/// `name@version`.
+pub fn id_of(definition: &Definition) -> String {
+    format!("{}@{}", definition.name, definition.version)
+}
+
+/// The participants of a plan, each once, in the order of the alphabet.
+pub fn participants(plan: &Plan) -> Vec<Name> {
+    let branches = plan.steps.iter().flat_map(|step| &step.branches);
+    let unique: BTreeSet<_> = branches.map(|branch| branch.participant.clone()).collect();
+    unique.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -156,9 +189,8 @@ mod tests {
             Entry { offset: 1, definition: definition(4, "p") },
         ];
         let failure = conflict(&entries[0], &definition(1, "q"), entries.iter());
-        assert_eq!(failure.exit, Exit::Conflict);
         assert_eq!(
-            failure.message,
+            failure.to_string(),
             "order@1 has been applied with other content, and a version never changes: raise `version` to 5, or look \
              at the difference with `sagamore define diff order@1 FILE`"
         );

@@ -9,14 +9,21 @@ use sagamore_schemas::topics::Topic;
 use sagamore_schemas::wire::DefinitionRef;
 use serde::Serialize;
 
-use super::super::exit::{Exit, Failure};
-use super::super::kafka::Site;
-use super::id_of;
+use super::apply::id_of;
+use super::{Site, SiteError};
 
 /// Everything that has been applied.
 #[derive(Debug, Default)]
 pub struct Catalogue {
     by_id: BTreeMap<(Name, u32), Entry>,
+}
+
+/// No such definition has been applied.
+#[derive(Debug, thiserror::Error)]
+#[error("no definition {wanted} has been applied; {there_is}")]
+pub struct NotApplied {
+    wanted: DefinitionRef,
+    there_is: String,
 }
 
 /// One applied definition.
@@ -30,7 +37,7 @@ pub struct Entry {
 
 impl Catalogue {
     /// Reads the topic to its present end.
-    pub fn read(site: &Site) -> Result<Self, Failure> {
+    pub fn read(site: &Site) -> Result<Self, SiteError> {
         let mut catalogue = Self::default();
         site.read_all(Topic::Definitions, |record| {
             catalogue.see(record.offset(), record.payload().unwrap_or_default());
@@ -57,20 +64,20 @@ impl Catalogue {
     }
 
     /// The one of that version; without one, the highest.
-    pub fn find(&self, wanted: &DefinitionRef) -> Result<&Entry, Failure> {
+    pub fn find(&self, wanted: &DefinitionRef) -> Result<&Entry, NotApplied> {
         let (least, most) = wanted.version.map_or((0, u32::MAX), |version| (version, version));
         let found = self.by_id.range((wanted.name.clone(), least)..=(wanted.name.clone(), most)).next_back();
         found.map(|(_, entry)| entry).ok_or_else(|| self.not_found(wanted))
     }
 
-    fn not_found(&self, wanted: &DefinitionRef) -> Failure {
+    fn not_found(&self, wanted: &DefinitionRef) -> NotApplied {
         let versions = self.by_id.keys().filter(|(name, _)| *name == wanted.name);
         let versions: Vec<_> = versions.map(|(_, version)| version.to_string()).collect();
         let there_is = match versions.as_slice() {
             [] => "`sagamore define list` shows what there is".to_owned(),
             versions => format!("there is version {}", versions.join(", ")),
         };
-        Failure::new(Exit::NotFound, format_args!("no definition {wanted} has been applied; {there_is}"))
+        NotApplied { wanted: wanted.clone(), there_is }
     }
 }
 
@@ -118,7 +125,7 @@ mod tests {
                 Ok(entry) => {
                     format!("{} at {} of {}", entry.id(), entry.offset, entry.participants().join(" "))
                 }
-                Err(failure) => failure.message,
+                Err(failure) => failure.to_string(),
             };
             assert_eq!(told, then);
         };
