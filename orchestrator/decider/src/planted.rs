@@ -34,6 +34,8 @@ pub enum Defect {
     AnswerOfAnotherChild,
     ChildForgottenAtEnd,
     CallOffForgotten,
+    ChildBegunAgain,
+    OldChildBegins,
 }
 
 #[cfg(feature = "planted")]
