@@ -18,6 +18,7 @@
 //! | pivot | `execute` | | it was refused, or never asked |
 //! | group in the pivot's place | `prepare` | `commit` | `abort` |
 //! | retriable | | `execute` | never asked |
+//! | one that starts a definition, by its kind | begin a child | begin, if retriable | call it off; if it has committed, begin what undoes it |
 //!
 //! "Passed" is what lets the steps after it begin: done or skipped; before the decision also prepared, for a step that
 //! commits with it. "Its turn": before the decision for all but retriable steps, after commit for these. "Settled":
