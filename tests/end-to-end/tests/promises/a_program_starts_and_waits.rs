@@ -102,7 +102,7 @@ fn a_wait_outlives_the_server_that_took_the_start() {
         let new = client.transaction("k-1").two_phase();
         let new = new.participant("bank-a", &json!({"account": "alice", "debit_cents": 5})).unwrap();
         let new = new.participant("bank-b", &json!({"account": "bob", "credit_cents": 5})).unwrap();
-        new.deadline("90s").patience(Duration::from_secs(60)).start().await.unwrap()
+        new.deadline("90s").patience(Duration::from_mins(1)).start().await.unwrap()
     });
     wait::until(VOTED_WITHIN, "one bank has voted", || marks(&stage).contains_key("k-1 bank-a held"));
     let early = RUNTIME.block_on(handle.wait(Duration::from_millis(300)));
