@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test, its helpers included")]
 
+use sagamore::predict::journal::{Observer, Rate};
 use sagamore::predict::model::{Model, one_of};
 use sagamore::predict::{predict, with_attempts};
 use sagamore_decider::definition::plan::Plan;
@@ -15,7 +16,7 @@ use sagamore_schemas::ids::Span;
 #[path = "predict/simulation.rs"]
 mod simulation;
 
-use simulation::{Seen, simulate};
+use simulation::{Seen, journal_of, simulate};
 
 const TRANSACTIONS: u32 = 20_000;
 /// Two-sided 99.9 % of a normal distribution.
@@ -263,4 +264,91 @@ fn an_order_that_is_no_series_and_no_parallel_is_never_said_to_be_too_fast() {
     let seen = simulate(text, &plan, &model.assumed(&plan).unwrap(), TRANSACTIONS).committed;
     assert!(prediction.committed < seen.mean, "{} < {}", prediction.committed, seen.mean);
     assert!(prediction.committed > seen.mean - 0.15, "{} and {}", prediction.committed, seen.mean);
+}
+
+/// A journal that the fold has written, with participants that answer at known rates, gives these rates back.
+#[test]
+fn what_is_measured_is_what_was_there() {
+    let text = "{name: measured, version: 3, steps: [
+          {name: reserve, participant: a, timeout: 300ms, retry: {attempts: 3, backoff: 40ms}},
+          {name: pay, protocol: two-phase, timeout: 400ms, retry: {attempts: 2, backoff: 50ms},
+           branches: [{participant: b}, {participant: c}]}]}";
+    let plan = plan(text);
+    let steps = [
+        ("reserve", "p=0.7,refused=0.1,error=0.15,undo=0.8,latency=20ms/60ms"),
+        ("pay/b", "p=0.9,refused=0.02,undo=0.95,latency=10ms"),
+        ("pay/c", "p=0.8,refused=0.1,error=0.1,latency=30ms/90ms"),
+    ];
+    let assumed = model(&steps).assumed(&plan).unwrap();
+    let mut observer = Observer::new(&plan);
+    for (_, value) in journal_of(text, &plan, &assumed, 6_000) {
+        observer.read(&value).unwrap();
+    }
+    let measured = observer.measured(5_000);
+    assert_eq!(measured.transactions, 5_000);
+    for (branch, assumed) in measured.branches.iter().zip(&assumed) {
+        println!("{branch:?}");
+        // Twice the 95 % interval on each side: of a dozen rates none falls out of it by chance, and the seed is fixed.
+        let check = |what: &str, rate: Rate, is: f64| {
+            let seen = rate.rate.unwrap();
+            let (least, most) = (seen - 2.0 * (seen - rate.least), seen + 2.0 * (rate.most - seen));
+            assert!((least..=most).contains(&is), "{} {what}: {is} is not in {rate:?}", branch.name);
+        };
+        assert!(branch.attempts > 2_000 && branch.undo_attempts > 400 && branch.doubts().is_none());
+        check("p", branch.p, assumed.p);
+        check("refused", branch.refused, assumed.refused);
+        check("error", branch.error, assumed.error);
+        check("undo", branch.undo, assumed.undo);
+        let (told, was) = (branch.latency.unwrap(), assumed.latency);
+        let near =
+            |told: Span, was: Span, part: u64| told.as_ms().abs_diff(was.as_ms()) <= 1 + was.as_ms() / part;
+        assert!(near(told.p50, was.p50, 20) && near(told.p99, was.p99, 8), "{told} instead of {was}");
+    }
+    // The same computation as with the numbers by hand, and near what these give.
+    let mut measured_model = Model::default();
+    measured_model.measure(&plan, &measured.branches);
+    let (by_hand, by_journal) =
+        (predict(&plan, &model(&steps)).unwrap(), predict(&plan, &measured_model).unwrap());
+    assert!(
+        (by_hand.committed - by_journal.committed).abs() < 0.03,
+        "{} {}",
+        by_hand.committed,
+        by_journal.committed
+    );
+    assert!(
+        (by_hand.commands - by_journal.commands).abs() < 0.15,
+        "{} {}",
+        by_hand.commands,
+        by_journal.commands
+    );
+}
+
+#[test]
+fn few_observations_are_said_and_none_is_no_number() {
+    let text = "{name: few, version: 1, steps: [{name: a, participant: a}, {name: b, participant: b}]}";
+    let plan = plan(text);
+    let assumed = model(&[("a", "p=0.5,refused=0.5")]).assumed(&plan).unwrap();
+    let mut observer = Observer::new(&plan);
+    for (_, value) in journal_of(text, &plan, &assumed, 20) {
+        observer.read(&value).unwrap();
+    }
+    let measured = observer.measured(1_000);
+    assert_eq!((measured.transactions, measured.branches[0].attempts), (20, 20));
+    let said = measured.branches[0].doubts().unwrap();
+    assert!(said.starts_with("a: 20 attempts are few: p = "), "{said}");
+    let other = self::plan("{name: few, version: 2, steps: [{name: a, participant: a}]}");
+    let mut nothing = Observer::new(&other);
+    for (_, value) in journal_of(text, &plan, &assumed, 20) {
+        nothing.read(&value).unwrap();
+    }
+    let nothing = nothing.measured(1_000);
+    assert_eq!((nothing.transactions, nothing.branches[0].numbers().p), (0, None), "another version");
+    let mut unsaid = Model::default();
+    unsaid.measure(&other, &nothing.branches);
+    assert_eq!(unsaid.unsaid(&other), ["a"]);
+    // What is said by hand goes before what was measured.
+    let mut said = model(&[("a", "p=0.25,refused=0.25")]);
+    said.measure(&plan, &measured.branches);
+    assert_eq!(said.steps["a"].p, Some(0.25));
+    assert_eq!(said.steps["b"].p, measured.branches[1].p.rate);
 }

@@ -79,6 +79,8 @@ fn wrong_input_is_told() {
     check(None, "order.yaml --want 1.5", 2, "--want 1.5: a probability between 0 and 1");
     check(None, "order.yaml --model model.yaml", 3, "model.yaml: ");
     check(Some("default: {often: 1}"), "order.yaml --model model.yaml", 2, "unknown field `often`");
+    check(None, "order.yaml --measure", 2, "--kafka");
+    check(None, "order.yaml --newest 5", 2, "--measure");
     check(None, "nothing.yaml", 3, "nothing.yaml: no such file");
     check(Some("name: order"), "model.yaml", 10, "missing");
 }

@@ -46,7 +46,7 @@ pub struct Start {
 }
 
 impl Client {
-    /// A client of the servers at these addresses, with commas between: `http://10.0.0.1:8088,http://10.0.0.2:8088`.
+    /// A client of the servers at these addresses, with commas between: `http://127.0.0.1:8088,http://127.0.0.1:8089`.
     /// They are tried in turn; nothing is asked yet.
     ///
     /// # Errors

@@ -82,7 +82,7 @@ pub enum Silence {
 }
 
 impl Servers {
-    /// One address, or several with commas between: `http://10.0.0.1:8088,http://10.0.0.2:8088`.
+    /// One address, or several with commas between: `http://127.0.0.1:8088,http://127.0.0.1:8089`.
     pub fn new(addresses: &str) -> Result<Self, AddressError> {
         let urls = addresses.split(',').map(|url| {
             let url = url.trim().trim_end_matches('/');
@@ -248,9 +248,10 @@ mod tests {
     #[test]
     fn addresses() {
         let check = |given: &str, then: &[&str]| assert_eq!(Servers::new(given).unwrap().urls, then);
-        check("http://a:1", &["http://a:1"]);
-        check("http://a:1/, http://b:2", &["http://a:1", "http://b:2"]);
-        for wrong in ["", "a:1", "https://a:1", "http://a:1,", "http://"] {
+        check("http://127.0.0.1:1", &["http://127.0.0.1:1"]);
+        let both = ["http://127.0.0.1:1", "http://127.0.0.1:2"];
+        check("http://127.0.0.1:1/, http://127.0.0.1:2", &both);
+        for wrong in ["", "127.0.0.1:1", "ftp://127.0.0.1", "http://127.0.0.1:1,", "http://"] {
             assert!(matches!(Servers::new(wrong), Err(AddressError::NotHttp(_))), "{wrong}");
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use sagamore_decider::definition::build::{branch, definition, step};
 use sagamore_schemas::definition::Definition;
 use sagamore_schemas::ids::Span;
+use sagamore_schemas::log::Digest256;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
@@ -152,8 +153,7 @@ impl NewTransaction {
     /// [`Error::Shape`] with what the check says, [`Error::Value`] for a deadline or timeout that is none.
     pub fn definition(&self) -> Result<Definition, Error> {
         let unnamed = self.build(NAME_PREFIX.trim_end_matches('-'))?;
-        let hash = Sha256::digest(unnamed.to_canonical_json());
-        let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = Digest256(Sha256::digest(unnamed.to_canonical_json()).into()).to_string();
         self.build(&format!("{NAME_PREFIX}{}", &digits[..NAME_DIGITS]))
     }
 

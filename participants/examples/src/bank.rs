@@ -30,8 +30,8 @@ struct Following {
 
 /// The result of `execute` and `prepare`.
 #[derive(Serialize, Deserialize)]
-struct Posted {
-    posting: String,
+pub(crate) struct Posted {
+    pub(crate) posting: String,
 }
 
 /// Cents.

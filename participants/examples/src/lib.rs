@@ -12,7 +12,7 @@
 //! Unknown fields are ignored: a line may be passed on as it stands in an order. What cannot be read is refused
 //! as `bad-input: …`. Results follow from transaction id and birth.
 //!
-//! They keep everything in memory. **A killed example has lost its stock and what it has answered**: a command that
+//! But for [`bank_on_postgres`] they keep everything in memory. **A killed example has lost its stock and what it has answered**: a command that
 //! comes again is done again. Tests therefore kill servers and brokers, not these; participants on a database
 //! are another matter. Each is one process: two instances would not know of each other's operations.
 //!
@@ -28,6 +28,7 @@ mod injection;
 mod run;
 
 pub mod bank;
+pub mod bank_on_postgres;
 pub mod inventory;
 pub mod payment;
 pub mod shipping;

@@ -48,9 +48,11 @@ pub(crate) fn in_doubt(
 pub(crate) fn prepared(
     connection: &mut Connection,
     statements: &Statements,
+    prefix: &str,
 ) -> Result<Vec<Prepared>, StoreFault> {
+    let prefix = format!("{prefix}/");
     let found = connection
-        .wait(async |client| client.query(&statements.all_prepared, &[]).await)
+        .wait(async |client| client.query(&statements.all_prepared, &[&prefix]).await)
         .map_err(|error: SqlError| error.fault())?;
     found
         .iter()

@@ -130,7 +130,7 @@ impl Statements {
                 "SELECT p.gid, p.owner, extract(epoch FROM now() - p.prepared)::float8, x.instance, x.home, x.birth,
                      x.subject, x.step, x.branch
                  FROM pg_prepared_xacts p LEFT JOIN {s}.sagamore_xa x ON x.gid = p.gid
-                 WHERE p.database = current_database() AND p.gid LIKE 'sagamore/%' ORDER BY p.prepared"
+                 WHERE p.database = current_database() AND starts_with(p.gid, $1) ORDER BY p.prepared"
             ),
         }
     }

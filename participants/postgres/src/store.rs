@@ -16,7 +16,7 @@ use crate::purge::Place;
 use crate::rows::Statements;
 use crate::transaction::PostgresTransaction;
 use crate::tx::Tx;
-use crate::xa::Prepared;
+use crate::xa::{PREFIX_BYTES_MAX, Prepared, is_prefix};
 use crate::{in_doubt, schema};
 
 /// How a client waits on top of what the server waits.
@@ -37,10 +37,13 @@ pub struct PostgresOptions {
     pub isolation: Isolation,
     /// Votes are prepared transactions; see [`xa`](crate::xa).
     pub xa: bool,
+    /// What their names begin with; see [`gid`](crate::xa::gid).
+    pub gid_prefix: String,
 }
 
 impl Default for PostgresOptions {
-    /// Schema `public`, 5 s for a statement, 1 s for a lock, 30 s idle, read committed, no XA.
+    /// Schema `public`, 5 s for a statement, 1 s for a lock, 30 s idle, read committed, no XA, gids that begin with
+    /// `sagamore`.
     fn default() -> Self {
         Self {
             schema: "public".into(),
@@ -49,6 +52,7 @@ impl Default for PostgresOptions {
             idle_timeout: Duration::from_secs(30),
             isolation: Isolation::ReadCommitted,
             xa: false,
+            gid_prefix: "sagamore".into(),
         }
     }
 }
@@ -91,6 +95,9 @@ pub enum OpenError {
         "prepared transactions are switched off: set max_prepared_transactions, at least to the branches in doubt at a time"
     )]
     NoPreparedTransactions,
+    /// It would have to be escaped, or leaves no room.
+    #[error("a gid prefix has 1 to {PREFIX_BYTES_MAX} of the characters A-Z a-z 0-9 . _ : -")]
+    GidPrefix,
     /// Anything else the server says.
     #[error(transparent)]
     Sql(#[from] SqlError),
@@ -132,6 +139,9 @@ impl PostgresStore {
         T::TlsConnect: Send,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
+        if !is_prefix(&options.gid_prefix) {
+            return Err(OpenError::GidPrefix);
+        }
         let inner = Inner {
             config,
             connector: connector(tls),
@@ -160,7 +170,7 @@ impl PostgresStore {
     /// decides.
     pub fn prepared(&self) -> Result<Vec<Prepared>, StoreFault> {
         let mut connection = self.inner.connect().map_err(away)?;
-        in_doubt::prepared(&mut connection, &self.inner.statements)
+        in_doubt::prepared(&mut connection, &self.inner.statements, &self.inner.options.gid_prefix)
     }
 }
 

@@ -154,7 +154,12 @@ impl<'t> PostgresTransaction<'t> {
         if let (Some(side), Some(vote), Stored::Done(result)) = (self.side.as_deref_mut(), vote, &row.answer)
         {
             // Nobody else can be here: the row is ours, or the gid would be on the server.
-            let intention = Intention { gid: xa::gid(key), issued: row.issued, vote, result: result.clone() };
+            let intention = Intention {
+                gid: xa::gid(&self.store.options.gid_prefix, key),
+                issued: row.issued,
+                vote,
+                result: result.clone(),
+            };
             xa::intend(side, statements, &columns, &intention).map_err(|error| error.fault())?;
             self.voting = Some(intention.gid);
         }
@@ -176,12 +181,12 @@ impl<'t> PostgresTransaction<'t> {
         if xa::end(side, &intention.gid, row.operation)? == Ended::Unknown {
             return Err(StoreFault::Conflict);
         }
+        let vote = intention.row();
         known.intention = None;
         if row.operation == Operation::Abort {
-            let cancelled =
-                Row { operation: Operation::Prepare, issued: row.issued, answer: Stored::Cancelled };
+            // What was visible to nobody. From here on a late `prepare` finds it.
             known.rows.retain(|row| row.operation != Operation::Prepare);
-            self.write(key, cancelled, false)?;
+            self.write(key, vote, false)?;
         }
         Ok(())
     }

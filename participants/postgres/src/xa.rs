@@ -3,7 +3,7 @@
 //! ```text
 //!  prepare  BEGIN ─ business ─ row `prepare` ─ (side: intention) ─ PREPARE TRANSACTION gid
 //!  commit   side: COMMIT PREPARED gid      then BEGIN ─ row `commit` ─ forget the intention ─ COMMIT
-//!  abort    side: ROLLBACK PREPARED gid    then BEGIN ─ row `prepare` cancelled, row `abort` ─ forget ─ COMMIT
+//!  abort    side: ROLLBACK PREPARED gid    then BEGIN ─ rows `prepare`, `abort` ─ forget the intention ─ COMMIT
 //! ```
 //! The **intention** is a row of `sagamore_xa`, written on a second connection just before `PREPARE TRANSACTION`: what a
 //! prepared transaction holds nobody can read, and a duplicate `prepare`, or a branch in doubt after a crash, must know
@@ -16,7 +16,7 @@
 //! | no | – | – | never prepared, or rolled back and not yet told | nothing: `prepare` may come again, `abort` cancels it |
 //! | no | done | – | committed, and the process died before the row `commit` | row `commit`, which is written now |
 //! | no | done, and a vote in `sagamore_vote` | – | a vote without XA, of before | as without XA |
-//! | no | cancelled | `abort` | aborted | these |
+//! | no | done or cancelled | `abort` | aborted | these |
 //!
 //! The order matters: whether the gid is there is asked before the rows are looked at. The other way round, a commit in
 //! between would look as if nothing had ever been prepared.
@@ -41,6 +41,17 @@ use crate::rows::{Key, Statements, columns, payload};
 
 /// The longest that PostgreSQL takes, in bytes.
 pub const GID_BYTES_MAX: usize = 199;
+/// The longest prefix, in bytes: what is hashed fits behind it.
+pub const PREFIX_BYTES_MAX: usize = 64;
+
+/// Whether gids may begin so: with what no statement has to escape.
+pub(crate) fn is_prefix(prefix: &str) -> bool {
+    (1..=PREFIX_BYTES_MAX).contains(&prefix.len()) && is_plain(prefix)
+}
+
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte))
+}
 
 /// A prepared transaction of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,11 +68,12 @@ pub struct Prepared {
 
 /// The name of a branch's prepared transaction: the same for every attempt, another for every life of an id. Hashed where
 /// it is too long, or has characters that no name of ours has.
-pub fn gid(key: &BranchKey<'_>) -> String {
+///
+/// Gids are of a whole server, not of a database. Two participants never have a branch in common, so they may share one;
+/// a copy of a participant's database on the same server needs another prefix.
+pub fn gid(prefix: &str, key: &BranchKey<'_>) -> String {
     let BranchKey { instance, subject, birth, step, branch } = key;
-    let plain = format!("sagamore/{}/{subject}/{birth}/{step}/{branch}", instance.simple());
-    let is_plain =
-        |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte));
+    let plain = format!("{prefix}/{}/{subject}/{birth}/{step}/{branch}", instance.simple());
     if plain.len() <= GID_BYTES_MAX && is_plain(step) && is_plain(branch) {
         return plain;
     }
@@ -76,7 +88,7 @@ pub fn gid(key: &BranchKey<'_>) -> String {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hash.update(part);
     }
-    let mut gid = String::from("sagamore/#");
+    let mut gid = format!("{prefix}/#");
     for byte in hash.finalize() {
         // Writing to a text does not fail.
         let _ = write!(gid, "{byte:02x}");
@@ -162,7 +174,7 @@ mod tests {
     fn named(subject: &str, step: &str, branch: &str) -> String {
         let subject: TransactionId = subject.parse().unwrap_or_else(|error| panic!("{error}"));
         let birth = "3-88121".parse().unwrap_or_else(|error| panic!("{error}"));
-        gid(&BranchKey { instance: Uuid::from_u128(7), subject: &subject, birth, step, branch })
+        gid("sagamore", &BranchKey { instance: Uuid::from_u128(7), subject: &subject, birth, step, branch })
     }
 
     #[test]

@@ -99,6 +99,9 @@ struct Arguments {
     /// A takeover with so many transactions open.
     #[arg(long)]
     open: Option<u64>,
+    /// Properties of librdkafka for the server and its participants, `KEY=VALUE`, several times.
+    #[arg(long, global = true)]
+    kafka_config: Vec<String>,
     /// Where the participants keep their effects.
     #[arg(long, value_enum, default_value_t = StoreKind::Memory)]
     store: StoreKind,
@@ -156,7 +159,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 
 fn play(role: Role, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let bootstrap = arguments.kafka.as_deref().ok_or("a role needs --kafka")?;
-    let kafka = ClientSettings::new(bootstrap);
+    let overrides = arguments.kafka_config.iter().map(String::as_str);
+    let kafka = ClientSettings::new(bootstrap).with_overrides(overrides)?;
     let (partitions, linger_ms) = (i32::from(arguments.partitions.get()), arguments.floor_linger_ms);
     match role {
         Role::Server { prefix } => return roles::server(kafka, prefix, arguments.lanes),
@@ -210,7 +214,12 @@ fn measure(arguments: &Arguments) -> Result<(), RunError> {
     let programme = programme(arguments);
     let mut lab = Lab::open(arguments.kafka.as_deref())?;
     // The class is each part's own.
-    let site = Site { kafka: lab.kafka.clone(), partitions: arguments.partitions, durability: Durability::C };
+    let site = Site {
+        kafka: lab.kafka.clone(),
+        partitions: arguments.partitions,
+        durability: Durability::C,
+        overrides: arguments.kafka_config.clone(),
+    };
     let plan = Plan { workload: Workload::Order, store: arguments.store, lanes: arguments.lanes };
     let results = session::run(&mut lab, &site, plan, &programme)?;
     let setting = Setting {
@@ -224,6 +233,7 @@ fn measure(arguments: &Arguments) -> Result<(), RunError> {
         warm_up_s: programme.windows.warm_up.as_secs_f64(),
         measured_s: programme.windows.measured.as_secs_f64(),
         floor_linger_ms: programme.floor_linger_ms,
+        kafka_config: arguments.kafka_config.clone(),
         participants_store: arguments.store,
     };
     tell(arguments, &setting, &results).map_err(RunError::Failed)

@@ -98,7 +98,7 @@ impl Ours {
 
     pub fn attach_participants(&mut self) -> Result<(), Box<dyn Error>> {
         let store = clap::ValueEnum::to_possible_value(&self.plan.store).ok_or("a store without a name")?;
-        let arguments = [
+        let mut arguments = vec![
             "--prefix",
             self.prefix.as_str(),
             "--workload",
@@ -106,6 +106,7 @@ impl Ours {
             "--store",
             store.get_name(),
         ];
+        arguments.extend(self.site.overrides.iter().flat_map(|given| ["--kafka-config", given]));
         self.participants = Some(Role::spawn("participants", &self.site.kafka, &arguments)?);
         Ok(())
     }
@@ -230,7 +231,10 @@ impl Successor {
 }
 
 fn server(site: &Site, prefix: &Prefix, lanes: usize) -> Result<Role, Box<dyn Error>> {
-    Role::spawn("server", &site.kafka, &["--prefix", prefix.as_str(), "--lanes", &lanes.to_string()])
+    let lanes = lanes.to_string();
+    let mut arguments = vec!["--prefix", prefix.as_str(), "--lanes", &lanes];
+    arguments.extend(site.overrides.iter().flat_map(|given| ["--kafka-config", given]));
+    Role::spawn("server", &site.kafka, &arguments)
 }
 
 fn topics(site: &Site, prefix: &Prefix) -> (Vec<Wanted>, Vec<CountedTopic>) {

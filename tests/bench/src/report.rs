@@ -24,6 +24,7 @@ pub(crate) struct Setting {
     pub warm_up_s: f64,
     pub measured_s: f64,
     pub floor_linger_ms: u32,
+    pub kafka_config: Vec<String>,
     pub participants_store: crate::roles::StoreKind,
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct Site {
     pub kafka: ClientSettings,
     pub partitions: NonZeroU16,
     pub durability: Durability,
+    /// `KEY=VALUE` of librdkafka, for every client of our server and participants.
+    pub overrides: Vec<String>,
 }
 
 /// The processes whose costs are told apart.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use indicatif::ProgressBar;
+use rdkafka::message::Message as _;
 use sagamore_decider::definition::check::compile;
 use sagamore_decider::definition::plan::Plan;
 use sagamore_schemas::definition::StepKind;
@@ -13,8 +15,16 @@ use super::define;
 use super::exit::{Exit, Failure, Outcome};
 use super::kafka::MaybeKafkaArgs;
 use super::output::{self, Printer};
+use crate::clock::now;
+use crate::predict::journal::{Measured, MeasuredBranch, Observer, Rate};
 use crate::predict::model::Model;
 use crate::predict::{BranchPrediction, PredictError, Prediction, file, plot, predict, with_attempts};
+
+/// By how much more of the journal is read each time that it was not enough. At first it is as many records of each
+/// partition as transactions are wanted: most stand in one.
+const JOURNAL_GROWTH: i64 = 8;
+/// Most that are read of each partition: half a minute of reading, and more transactions than change a rate.
+const JOURNAL_RECORDS_MAX: i64 = 4_000_000;
 
 /// What to predict, and from what.
 #[derive(Debug, Args)]
@@ -31,6 +41,15 @@ pub struct PredictArgs {
     /// All other steps, in the same form. Where nothing is said: p=0.999, latency=10ms/50ms, undo=p+refused, the rest 0.
     #[arg(long, value_name = "NUMBERS")]
     default: Option<String>,
+    /// Measure success, latency and attempts in the journal; what is said by --model, --step goes before it. Needs --kafka.
+    #[arg(long, requires = "kafka")]
+    measure: bool,
+    /// Measure the newest so many transactions of this version, at most.
+    #[arg(long, value_name = "N", default_value_t = 10_000, requires = "measure")]
+    newest: usize,
+    /// Measure what was journalled within this time only.
+    #[arg(long, value_name = "DURATION", requires = "measure")]
+    since: Option<Span>,
     /// Another deadline than the definition's.
     #[arg(long, value_name = "DURATION")]
     deadline: Option<Span>,
@@ -54,6 +73,8 @@ struct Report {
     deadline: Span,
     #[serde(flatten)]
     prediction: Prediction,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measured: Option<Measured>,
     attempts: Vec<WithAttempts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     want: Option<Want>,
@@ -83,14 +104,34 @@ pub fn run(args: &PredictArgs, printer: Printer) -> Outcome {
     if let Some(want) = args.want.filter(|want| !(0.0..1.0).contains(want) || *want == 0.0) {
         return Err(Failure::usage(format_args!("--want {want}: a probability between 0 and 1")));
     }
-    let model = model(args)?;
+    let mut model = model(args)?;
     let definition = define::find(&args.definition, &args.kafka)?;
     let mut plan = compile(&definition).map_err(|problems| {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         Failure::new(Exit::CheckNegative, format_args!("{}: {}", args.definition, problems.join("; ")))
     })?;
     plan.deadline = args.deadline.unwrap_or(plan.deadline);
-    let report = report(args, &plan, &model)?;
+    let measured = if args.measure { Some(measure(args, &plan)?) } else { None };
+    if let Some(measured) = &measured {
+        model.measure(&plan, &measured.branches);
+        let unsaid = model.unsaid(&plan);
+        if !unsaid.is_empty() {
+            return Err(Failure::new(
+                Exit::CheckNegative,
+                format_args!(
+                    "of {} nothing was measured in {} transactions of {}@{}: give it by hand, such as --step {}:p=0.99",
+                    unsaid.join(", "),
+                    measured.transactions,
+                    plan.name,
+                    plan.version,
+                    unsaid[0]
+                ),
+            ));
+        }
+    }
+    let mut report = report(args, &plan, &model)?;
+    report.prediction.notes.extend(measured.iter().flat_map(doubts));
+    report.measured = measured;
     if let Some(path) = &args.svg {
         let attempts: Vec<_> = report.attempts.iter().map(|with| (with.attempts, with.committed)).collect();
         let drawing = plot::draw(&report.definition, plan.deadline, &report.prediction, &attempts);
@@ -100,6 +141,54 @@ pub fn run(args: &PredictArgs, printer: Printer) -> Outcome {
     printer.one(&report, || table(&report))?;
     let is_hopeless = report.want.as_ref().is_some_and(|want| want.deadline.is_none());
     Ok(if is_hopeless { Exit::CheckNegative } else { Exit::Done })
+}
+
+/// What the journal says: its newest part, in growing steps until there are enough transactions in it.
+fn measure(args: &PredictArgs, plan: &Plan) -> Result<Measured, Failure> {
+    let Some(kafka) = args.kafka.given() else {
+        return Err(Failure::usage("--measure: where Kafka is, is said by --kafka HOST:PORT"));
+    };
+    let site = kafka.site()?;
+    let mut records = i64::try_from(args.newest).unwrap_or(i64::MAX).min(JOURNAL_RECORDS_MAX);
+    loop {
+        let part = match args.since {
+            Some(since) => site.journal_since(now().before(since))?,
+            None => site.newest_of_journal(records)?,
+        };
+        let mut observer = Observer::new(plan);
+        let bar = ProgressBar::new(part.records());
+        let mut unreadable = None;
+        site.read_journal(&part, |record| {
+            bar.inc(1);
+            if let Err(error) = observer.read(record.payload().unwrap_or_default()) {
+                unreadable.get_or_insert((record.partition(), record.offset(), error));
+            }
+        })?;
+        bar.finish_and_clear();
+        if let Some((partition, offset, error)) = unreadable {
+            let message = format!("the journal at {partition}/{offset} is not understood: {error}");
+            return Err(Failure::new(Exit::Unexpected, message));
+        }
+        let is_enough = observer.transactions() >= args.newest || part.is_all || args.since.is_some();
+        if is_enough || records >= JOURNAL_RECORDS_MAX {
+            return Ok(observer.measured(args.newest));
+        }
+        records = records.saturating_mul(JOURNAL_GROWTH).min(JOURNAL_RECORDS_MAX);
+    }
+}
+
+fn doubts(measured: &Measured) -> Vec<String> {
+    let counted = format!("measured in {} transactions", measured.transactions);
+    let undo = measured.branches.iter().filter(|branch| branch.undo.rate.is_none() && branch.attempts > 0);
+    let undo: Vec<_> = undo.map(|branch| branch.name.as_str()).collect();
+    let undo = (!undo.is_empty()).then(|| {
+        format!(
+            "{}: nothing decided was seen asked; unless given, undo is taken as p+refused",
+            undo.join(", ")
+        )
+    });
+    let few = measured.branches.iter().filter_map(MeasuredBranch::doubts);
+    std::iter::once(counted).chain(few).chain(undo).collect()
 }
 
 /// A flag goes before the file, what is said of a step before what is said of all.
@@ -144,7 +233,7 @@ fn report(args: &PredictArgs, plan: &Plan, model: &Model) -> Result<Report, Fail
         at_most: prediction.committed_by(Span::MAX),
     });
     let definition = format!("{}@{}", plan.name, plan.version);
-    Ok(Report { definition, deadline: plan.deadline, prediction, attempts, want })
+    Ok(Report { definition, deadline: plan.deadline, prediction, measured: None, attempts, want })
 }
 
 impl From<PredictError> for Failure {
@@ -186,6 +275,9 @@ fn table(report: &Report) -> String {
             }),
         ),
     ];
+    if let Some(measured) = &report.measured {
+        parts.push(measured_table(measured));
+    }
     if let Some(Want { committed, deadline, at_most }) = want {
         parts.push(match deadline {
             Some(deadline) => {
@@ -199,6 +291,29 @@ fn table(report: &Report) -> String {
     }
     parts.extend(prediction.notes.iter().map(|note| format!("note: {note}")));
     parts.join("\n\n")
+}
+
+fn measured_table(measured: &Measured) -> String {
+    let rate = |rate: &Rate| match rate.rate {
+        Some(seen) => format!("{seen:.4} ({:.4}-{:.4})", rate.least, rate.most),
+        None => "?".to_owned(),
+    };
+    let row = |branch: &MeasuredBranch| {
+        [
+            branch.name.clone(),
+            branch.attempts.to_string(),
+            rate(&branch.p),
+            rate(&branch.refused),
+            rate(&branch.error),
+            branch.undo_attempts.to_string(),
+            rate(&branch.undo),
+            branch.latency.map_or_else(|| "?".to_owned(), |latency| latency.to_string()),
+        ]
+    };
+    output::table(
+        ["measured", "attempts", "p (95 %)", "refused", "error", "decided", "undo", "latency"],
+        measured.branches.iter().map(row),
+    )
 }
 
 fn row(branch: &BranchPrediction) -> [String; 13] {

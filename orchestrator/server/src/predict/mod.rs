@@ -39,6 +39,7 @@
 //! Deliberately absent: load. Nobody waits here because somebody else is served.
 
 pub mod file;
+pub mod journal;
 pub mod model;
 pub mod plot;
 

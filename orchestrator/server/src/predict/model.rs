@@ -9,6 +9,7 @@ use sagamore_schemas::ids::Span;
 use serde::{Deserialize, Serialize};
 
 use super::PredictError;
+use super::journal::MeasuredBranch;
 use super::measure::{Measure, ms};
 
 /// An attempt is answered `ok`, when nothing else is said.
@@ -99,6 +100,30 @@ impl Model {
         };
         *said = numbers.or(*said);
         Ok(())
+    }
+
+    /// Takes what was measured wherever nothing is said of a step; what was said goes before it.
+    pub fn measure(&mut self, plan: &Plan, measured: &[MeasuredBranch]) {
+        for index in plan.branch_indexes() {
+            let (step, branch) = names(plan, index);
+            let Some(found) = measured.iter().find(|found| found.name == branch) else { continue };
+            let said = |name: &String| self.steps.get(name).copied().unwrap_or_default();
+            let numbers = said(&branch).or(said(&step)).or(found.numbers());
+            self.steps.insert(branch, numbers);
+        }
+    }
+
+    /// Branches of which neither was anything measured nor is said how often they answer.
+    pub fn unsaid(&self, plan: &Plan) -> Vec<String> {
+        let is_unsaid = |(step, branch): &(String, String)| {
+            let said = |name: &String| self.steps.get(name).is_some_and(|numbers| numbers.p.is_some());
+            !said(step) && !said(branch) && self.default.p.is_none()
+        };
+        plan.branch_indexes()
+            .map(|index| names(plan, index))
+            .filter(is_unsaid)
+            .map(|(_, name)| name)
+            .collect()
     }
 
     /// What is assumed of each branch of a plan, by its index.

@@ -6,6 +6,7 @@ pub mod catalogue;
 pub mod children;
 
 mod error;
+mod journal;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use sagamore_schemas::log::{CHECKPOINT_KEY, CheckpointRecord};
 use sagamore_schemas::topics::{Prefix, Topic};
 
 pub use error::SiteError;
+pub use journal::JournalPart;
 pub use write::NewRecord;
 
 /// How long one request may take, before the cluster counts as unreachable.
@@ -113,7 +115,9 @@ impl Site {
     pub fn read_all(&self, topic: Topic, mut see: impl FnMut(&BorrowedMessage<'_>)) -> Result<(), SiteError> {
         self.partitions(topic)?;
         let consumer = self.consumer(Isolation::ReadUncommitted)?;
-        self.read_to_end(&consumer, topic, &[(0, Offset::Beginning)].into(), |record| see(record))
+        self.read_to_end(&consumer, topic, &[(0, Offset::Beginning)].into(), READ_TIMEOUT, |record| {
+            see(record);
+        })
     }
 
     /// The newest checkpoint of every shard.
@@ -135,7 +139,7 @@ impl Site {
             let from = |(id, low): (&i32, &i64)| (*id, Offset::Offset((newest[id].end - window).max(*low)));
             let from: BTreeMap<_, _> = lows.iter().map(from).collect();
             let mut found = BTreeMap::new();
-            self.read_to_end(&consumer, Topic::State, &from, |record| {
+            self.read_to_end(&consumer, Topic::State, &from, READ_TIMEOUT, |record| {
                 if let Some(checkpoint) = checkpoint_of(record) {
                     found.insert(record.partition(), checkpoint);
                 }
@@ -189,14 +193,15 @@ impl Site {
         consumer: &BaseConsumer<EndsAreNoErrors>,
         topic: Topic,
         from: &BTreeMap<i32, Offset>,
+        within: Duration,
         mut see: impl FnMut(&BorrowedMessage<'_>),
     ) -> Result<(), SiteError> {
         self.assign(consumer, topic, from)?;
         let mut unread: BTreeSet<i32> = from.keys().copied().collect();
-        let deadline = Instant::now() + READ_TIMEOUT;
+        let deadline = Instant::now() + within;
         while !unread.is_empty() {
             if Instant::now() >= deadline {
-                return Err(SiteError::NotRead { topic: self.topic(topic), within: READ_TIMEOUT });
+                return Err(SiteError::NotRead { topic: self.topic(topic), within });
             }
             match consumer.poll(POLL_INTERVAL) {
                 None => {}

@@ -88,6 +88,34 @@ pub fn simulate(text: &str, plan: &Plan, assumed: &[Assumed], transactions: u32)
     }
 }
 
+/// What so many transactions leave in the journal: key and value of its records, in their order.
+pub fn journal_of(
+    text: &str,
+    plan: &Plan,
+    assumed: &[Assumed],
+    transactions: u32,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut rng = Rng::with_seed(SEED);
+    let mut world = World::new(text, plan, assumed);
+    let mut journal = Vec::new();
+    let mut store = |world: &mut World<'_>| {
+        let draft = world.shard.draft(0).unwrap();
+        journal.extend(world.shard.complete(draft, &[]).journal);
+    };
+    for number in 0..transactions {
+        let run = world.run(number, &mut rng);
+        // In the middle of things, too: a transaction's entries stand in several records then.
+        if number % 7 == 0 || run.outcome == OutcomeKind::Stuck {
+            store(&mut world);
+        }
+        if run.outcome == OutcomeKind::Stuck {
+            world = World::new(text, plan, assumed);
+        }
+    }
+    store(&mut world);
+    journal
+}
+
 struct World<'a> {
     shard: Shard,
     plan: &'a Plan,

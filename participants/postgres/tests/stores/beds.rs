@@ -70,7 +70,13 @@ impl Place {
     }
 
     pub(crate) fn options(&self) -> PostgresOptions {
-        PostgresOptions { schema: self.schema.clone(), ..PostgresOptions::default() }
+        // All schemas are on one server, and use the same ids.
+        let gid_prefix = self.schema.replace([' ', '"'], "");
+        PostgresOptions { schema: self.schema.clone(), gid_prefix, ..PostgresOptions::default() }
+    }
+
+    pub(crate) fn xa(&self) -> PostgresOptions {
+        PostgresOptions { xa: true, ..self.options() }
     }
 
     pub(crate) fn open(&self, options: PostgresOptions) -> PostgresStore {
@@ -138,7 +144,7 @@ impl Bed for Xa {
     const HOLDS_VOTES: bool = true;
 
     fn open(&self) -> PostgresStore {
-        self.0.open(PostgresOptions { xa: true, ..self.0.options() })
+        self.0.open(self.0.xa())
     }
 
     fn add(business: &mut Tx<'_>, subject: &str, change: i64) -> Result<(), Fault> {

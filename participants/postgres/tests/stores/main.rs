@@ -9,11 +9,13 @@ mod bed;
 mod beds;
 #[path = "../../../library/tests/stores/doubt.rs"]
 mod doubt;
+mod faults;
 #[macro_use]
 #[path = "../../../library/tests/stores/promises.rs"]
 mod promises;
 #[path = "../../../library/tests/stores/suite.rs"]
 mod suite;
+mod xa;
 
 keeps_the_promises!(in_postgres: crate::beds::Postgres);
 keeps_the_promises!(in_xa: crate::beds::Xa =>

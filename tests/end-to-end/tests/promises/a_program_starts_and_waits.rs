@@ -73,6 +73,20 @@ fn transfers_and_collections_end_as_their_callers_are_told() {
     assert_eq!(marks, expected.map(|(mark, count)| (mark.to_owned(), count)).into());
     let listed = stage.must(&["define", "list", "-o", "json"], 0);
     assert_eq!(listed.out.matches("adhoc-").count(), 2, "a definition per shape: {}", listed.out);
+    let listed: Value = serde_json::from_str(&listed.out).unwrap();
+    let of_transfers = |entry: &&Value| entry["definition"]["steps"][0]["protocol"] == "two-phase";
+    let transfers = listed.as_array().unwrap().iter().find(of_transfers).unwrap();
+    let name = transfers["definition"]["name"].as_str().unwrap();
+    // The journal is written with the next checkpoint.
+    let measured = wait::until_some(VOTED_WITHIN, "both transfers are in the journal", || {
+        let told = stage.sagamore(&["predict", name, "--measure", "-o", "json"]);
+        let told: Value = serde_json::from_str(&told.out).ok()?;
+        (told["measured"]["transactions"] == 2).then_some(told)
+    });
+    let bank_a = &measured["measured"]["branches"][0];
+    assert_eq!((&bank_a["name"], &bank_a["attempts"]), (&json!("all/bank-a"), &json!(2)), "{bank_a}");
+    assert_eq!((&bank_a["p"]["count"], &bank_a["refused"]["count"]), (&json!(1), &json!(1)), "{bank_a}");
+    assert!(measured["notes"].to_string().contains("attempts are few"), "{measured}");
 }
 
 #[test]
@@ -88,7 +102,7 @@ fn a_wait_outlives_the_server_that_took_the_start() {
         let new = client.transaction("k-1").two_phase();
         let new = new.participant("bank-a", &json!({"account": "alice", "debit_cents": 5})).unwrap();
         let new = new.participant("bank-b", &json!({"account": "bob", "credit_cents": 5})).unwrap();
-        new.deadline("90s").patience(Duration::from_secs(60)).start().await.unwrap()
+        new.deadline("90s").patience(Duration::from_mins(1)).start().await.unwrap()
     });
     wait::until(VOTED_WITHIN, "one bank has voted", || marks(&stage).contains_key("k-1 bank-a held"));
     let early = RUNTIME.block_on(handle.wait(Duration::from_millis(300)));

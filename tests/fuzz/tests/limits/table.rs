@@ -10,11 +10,12 @@ use sagamore_fuzz::root;
 /// Words that make a constant a limit.
 const WORDS: [&str; 7] = ["MAX", "MIN", "LEAST", "LIMIT", "CREDIT", "LEASES", "BYTES"];
 /// Where limits are looked for.
-const FOLDERS: [&str; 5] = [
+const FOLDERS: [&str; 6] = [
     "orchestrator/decider/src",
     "orchestrator/kafka/src",
     "orchestrator/server/src",
     "schemas/src",
+    "participants/client/src",
     "participants/library/src",
 ];
 /// Not the product: what the demo does is bounded by itself.
@@ -218,6 +219,11 @@ const TABLE: &[(&str, &str, Case)] = &[
     ("orchestrator/server/src/predict/measure.rs", "LEAST_MS", SIZE),
     ("orchestrator/server/src/predict/model.rs", "ANSWERED_LEAST", SIZE),
     (
+        "orchestrator/server/src/cli/predict.rs",
+        "JOURNAL_RECORDS_MAX",
+        None("beyond it fewer transactions are measured, and their number is said"),
+    ),
+    (
         "orchestrator/server/src/predict/file.rs",
         "DEPTH_MAX",
         None("a file of the operator's own; a parser's bound, tested beside it"),
@@ -232,6 +238,10 @@ const TABLE: &[(&str, &str, Case)] = &[
         "REPLICAS_MAX",
         None("a flag of an estimate; its refusal is tested in orchestrator/server/tests/predict.rs"),
     ),
+    ("participants/client/src/http.rs", "PAUSE_MIN", PATIENCE),
+    ("participants/client/src/http.rs", "PAUSE_MAX", PATIENCE),
+    ("participants/client/src/http.rs", "QUOTED_MAX", None("how much of an unknown answer a message quotes")),
+    ("participants/client/src/start.rs", "WAIT_MAX", PATIENCE),
     ("participants/library/src/runtime/asker.rs", "PAUSE_MAX", PATIENCE),
     (
         "participants/library/src/runtime/asker.rs",
