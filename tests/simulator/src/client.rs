@@ -169,11 +169,9 @@ impl World {
     /// To a child that is open now, as an operator finds it in a list.
     fn verb_to_child(&mut self, number: usize, wish: VerbWish) {
         let order = &self.orders[number].id;
-        let of_order = |child: &&Transaction| {
-            child.parent.as_ref().is_some_and(|parent| parent.id.as_str() == order)
-        };
-        let child =
-            self.witness.folds().find_map(|(_, fold)| fold.shard.open_transactions().find(of_order));
+        let of_order =
+            |child: &&Transaction| child.parent.as_ref().is_some_and(|parent| parent.id.as_str() == order);
+        let child = self.witness.folds().find_map(|(_, fold)| fold.shard.open_transactions().find(of_order));
         if let Some(subject) = child.map(|child| child.id.clone()) {
             self.verb_to(subject, wish);
         }

@@ -158,8 +158,7 @@ impl Fold {
         if outcome.outcome == OutcomeKind::Stuck {
             return;
         }
-        let wanted =
-            if outcome.outcome == OutcomeKind::Committed { Answer::Ok } else { Answer::Refused };
+        let wanted = if outcome.outcome == OutcomeKind::Committed { Answer::Ok } else { Answer::Refused };
         let is_told = |output: &Output| {
             reply_in(output, |reply| {
                 let address = &reply.address;
@@ -170,7 +169,8 @@ impl Fold {
             })
         };
         if !outputs.iter().any(is_told) {
-            let text = format!("{} ends {}, and {} does not hear it", outcome.subject, outcome.outcome, parent.id);
+            let text =
+                format!("{} ends {}, and {} does not hear it", outcome.subject, outcome.outcome, parent.id);
             broken.push((&inv::CHILD_AGREES, text));
         }
     }
@@ -253,7 +253,10 @@ impl World {
                     if !agrees || all.iter().any(|(_, seen)| seen.ended.is_none()) {
                         let all: Vec<_> =
                             all.iter().map(|(of, seen)| (of, &seen.subject, seen.ended)).collect();
-                        let text = format!("{} ({birth}) ended {ended}, and of {step} there is {all:?}", seen.subject);
+                        let text = format!(
+                            "{} ({birth}) ended {ended}, and of {step} there is {all:?}",
+                            seen.subject
+                        );
                         wrong = Some(text);
                     }
                 }

@@ -66,7 +66,7 @@ faults! {
     Poison "poison" "a record on which apply panics; an operator skips it"
     LateDefinition "late-definition" "definitions come again, older ones after newer, or late to one of the shards"
     SettingsChange "settings-change" "the settings change in the middle"
-    InboxAway "inbox-away" "an inbox partition takes nothing for a while"
+    InboxAway "inbox-away" "an inbox partition takes nothing for a while; what waited arrives then, or has failed"
 }
 
 /// Chance, kind by kind, and what has really happened.

@@ -230,8 +230,7 @@ impl World {
             let fold = self.witness.folds().find(|(number, _)| *number == partition).map(|(_, fold)| fold);
             at_rest
                 && fold.is_some_and(|fold| {
-                    fold.held.is_none()
-                        && fold.shard.open_transactions().all(|open| self.rests(fold, open))
+                    fold.held.is_none() && fold.shard.open_transactions().all(|open| self.rests(fold, open))
                 })
         })
     }

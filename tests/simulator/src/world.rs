@@ -24,9 +24,9 @@ pub const T0_MS: i64 = 1_767_225_600_000;
 /// How long things go wrong: mostly a minute, sometimes hours.
 const TROUBLE_MS: [i64; 6] = [60_000, 60_000, 60_000, 120_000, 2_000_000, 22_000_000];
 /// In one of so many runs definitions start others.
-const CHILDREN_IN: u8 = 3;
+const CHILDREN_IN: u8 = 4;
 /// How long everything may take to end once nothing goes wrong any more.
-const CALM_MS: i64 = 40_000_000;
+const CALM_MS: i64 = 80_000_000;
 
 /// What a run is made of: its seed, and what is left out of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub enum Event {
     Arrive(Place, Record, Option<Sender>),
     /// A record that has waited in its sender is sent, if he still lives.
     Resend(Place, Record, Option<Sender>),
+    /// A record that has waited in its sender is given up.
+    Lost(Sender),
     /// What stands below an offset is replicated, if that leader still leads.
     Replicate(Place, u32, i64),
     /// A server hears something, if it is still the same life.
@@ -294,6 +296,7 @@ impl World {
                     self.arrives(place, record, sender);
                 }
             }
+            Event::Lost(sender) => self.answer_sender(Some(sender), crate::server::Delivery::Failed),
             Event::Replicate(place, leader, upto) => self.replicated(place, leader, upto),
             Event::Server(server, life, heard) => self.server_hears(server, life, heard),
             Event::Transaction(request) => self.transaction_request(request),
@@ -335,7 +338,14 @@ impl World {
             && let Some(until) = self.inbox_away.get(&partition).copied().filter(|until| self.now < *until)
         {
             self.faults.note(Fault::InboxAway);
-            return self.after(until - self.now, Event::Resend(place, record, sender));
+            let wait = until - self.now;
+            // What waits too long fails, and is sent again behind what came after it.
+            return match sender.filter(|sender| sender.ticket.is_some()) {
+                Some(sender) if self.faults.rng(Fault::InboxAway).u8(0..3) == 0 => {
+                    self.after(wait, Event::Lost(sender));
+                }
+                _ => self.after(wait, Event::Resend(place, record, sender)),
+            };
         }
         let offset = self.kafka.append(place, record.clone(), self.now);
         let leader = self.kafka.at(place).leader;
