@@ -86,11 +86,8 @@ impl Seen {
                 holds(maybe_held == aborted, "what may be held is let go, and nothing else")?;
                 let undone = !compensated.is_empty() || self.asks.values().any(Asks::is_undone);
                 // Whether what was called off had begun is known by its end only.
-                let is_aborted = match self.asks.values().any(Asks::is_called_off) {
-                    true if !undone => outcome == OutcomeKind::Aborted,
-                    _ => !undone,
-                };
-                holds((outcome == OutcomeKind::Aborted) == is_aborted, "the other word")?;
+                let is_open = !undone && self.asks.values().any(Asks::is_called_off);
+                holds(is_open || (outcome == OutcomeKind::Aborted) != undone, "the other word")?;
                 holds(self.decision != Some(Decision::Commit), "it was to be committed")
             }
             OutcomeKind::Refused | OutcomeKind::Stuck => holds(false, "that is no end"),

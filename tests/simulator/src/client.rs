@@ -17,6 +17,10 @@ use crate::world::{Event, T0_MS, World};
 /// How often a stuck transaction is tried again before it is left to stand.
 pub(crate) const RETRIES: u32 = 6;
 
+/// A hasty operator looks so many times, in so many milliseconds.
+const HASTY_RETRIES: u8 = 100;
+const HASTE_MS: i64 = 60_000;
+
 /// One shard gets definitions later than the others: those that are applied meanwhile.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Behind {
@@ -42,6 +46,8 @@ pub enum Wish {
     CancelChild(usize),
     /// Wants a child of an order tried now.
     RetryChild(usize),
+    /// Wants everything tried now that is stuck.
+    RetryStuck,
 }
 
 impl World {
@@ -78,11 +84,23 @@ impl World {
                 self.begin_clients_of_children(number, order.at);
             }
         }
+        if self.has_children {
+            self.begin_hasty_operator();
+        }
         if self.has_children && self.partitions > 1 && self.faults.strikes(Fault::LateDefinition, 2) {
             let rng = self.faults.rng(Fault::LateDefinition);
             let (partition, from) = (rng.i32(0..self.partitions), rng.i64(50..150));
             let until = from + rng.i64(1_000..30_000);
             self.behind = Some(Behind { partition, from: self.now + from, until: self.now + until });
+        }
+    }
+
+    /// An operator who does not wait: what a former child said may still be on its way.
+    fn begin_hasty_operator(&mut self) {
+        let mut rng = crate::stream(self.plan.seed, "hasty operator", 0);
+        let until = self.trouble_ms.min(HASTE_MS);
+        for _ in 0..HASTY_RETRIES {
+            self.after(rng.i64(0..until), Event::Client(Wish::RetryStuck));
         }
     }
 
@@ -117,6 +135,13 @@ impl World {
             Wish::Retry(number) => self.verb(number, VerbWish::Retry),
             Wish::CancelChild(number) => self.verb_to_child(number, VerbWish::Cancel),
             Wish::RetryChild(number) => self.verb_to_child(number, VerbWish::Retry),
+            Wish::RetryStuck => {
+                let open = self.witness.folds().flat_map(|(_, fold)| fold.shard.open_transactions());
+                let stuck: Vec<_> = open.filter(|open| open.is_stuck()).map(|open| open.id.clone()).collect();
+                for subject in stuck {
+                    self.verb_to(subject, VerbWish::Retry);
+                }
+            }
         }
     }
 

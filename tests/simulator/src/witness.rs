@@ -279,10 +279,8 @@ impl Fold {
             let seen = self.born.entry(transaction.birth).or_default();
             let decided = match transaction.phase {
                 Phase::Forward => None,
-                Phase::Committing => Some(Decision::Commit),
-                Phase::RollingBack => Some(Decision::Rollback),
-                Phase::Ended(OutcomeKind::Committed) => Some(Decision::Commit),
-                Phase::Ended(_) => Some(Decision::Rollback),
+                Phase::Committing | Phase::Ended(OutcomeKind::Committed) => Some(Decision::Commit),
+                Phase::RollingBack | Phase::Ended(_) => Some(Decision::Rollback),
             };
             let waits_for_parent = matches!(transaction.phase, Phase::Ended(_));
             if let Phase::Ended(kind) = transaction.phase

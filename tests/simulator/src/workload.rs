@@ -251,8 +251,8 @@ fn draft(rng: &mut Rng, before: &[Draft], shape: Shape, after: Vec<usize>) -> Dr
                 names.iter().map(|name| (*name, input(rng, &after, when.as_deref()))).collect();
             group(rng, &format!("g{at}"), place, &branches)
         }
-        Shape::Child(kind, named) => {
-            children::child(rng, &format!("c{at}"), kind, named, &after, when.as_deref())
+        Shape::Child(kind, definition) => {
+            children::child(rng, &format!("c{at}"), kind, definition, &after, when.as_deref())
         }
     };
     draft.after = Some(names);
