@@ -192,6 +192,7 @@ impl Inner {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is called as `map_err(away)`")]
 fn away(error: SqlError) -> StoreFault {
     StoreFault::Away(error.to_string())
 }
