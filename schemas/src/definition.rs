@@ -10,11 +10,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::value::RawValue;
 
-use crate::ids::{Name, Span};
+use crate::ids::{IdError, Name, Span, shortened};
 
 /// Longest text of a definition, in bytes, so that every shard can keep all of them in memory.
 pub const DEFINITION_MAX_BYTES: usize = 64 * 1024;
@@ -41,6 +42,61 @@ pub mod defaults {
     pub const BACKOFF_MAX: Span = Span::from_secs(30);
 }
 
+/// One version of one definition: prints as `order@3`.
+///
+/// ```
+/// use sagamore_schemas::definition::DefinitionId;
+/// let id: DefinitionId = "order@3".parse().unwrap();
+/// assert_eq!((id.name.as_str(), id.version), ("order", 3));
+/// assert!("order".parse::<DefinitionId>().is_err(), "a version belongs to it");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DefinitionId {
+    /// Name.
+    pub name: Name,
+    /// Version, from 1.
+    pub version: u32,
+}
+
+impl fmt::Display for DefinitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.version)
+    }
+}
+
+impl FromStr for DefinitionId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let wrong = || IdError::Definition(shortened(text));
+        let (name, version) = text.split_once('@').ok_or_else(wrong)?;
+        let version = version.parse().ok().filter(|version| *version > 0).ok_or_else(wrong)?;
+        Ok(Self { name: name.parse().map_err(|_| wrong())?, version })
+    }
+}
+
+/// A [`DefinitionId`] as text, in documents.
+mod as_text {
+    use std::borrow::Cow;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use super::DefinitionId;
+
+    #[expect(clippy::ref_option, reason = "the signature serde asks for")]
+    pub fn serialize<S: Serializer>(id: &Option<DefinitionId>, serializer: S) -> Result<S::Ok, S::Error> {
+        match id {
+            Some(id) => serializer.collect_str(id),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DefinitionId>, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        text.parse().map(Some).map_err(de::Error::custom)
+    }
+}
+
 /// A transaction as data: a graph of steps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -56,6 +112,11 @@ pub struct Definition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "schema::Span", extend("default" = "15m")))]
     pub deadline: Option<Span>,
+    /// What undoes a committed transaction of this definition when it was a child, and its parent turns back. It is
+    /// started with `{"input": …, "result": …}` of the child.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "as_text")]
+    #[cfg_attr(test, schemars(with = "schema::DefinitionId"))]
+    pub compensated_by: Option<DefinitionId>,
     /// The steps. Each follows the one before it unless it says `after`.
     #[cfg_attr(test, schemars(length(min = 1, max = 500)))]
     pub steps: Vec<Step>,
@@ -73,6 +134,11 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "schema::Name"))]
     pub participant: Option<Name>,
+    /// The definition that is started for the step, in place of a participant: a child transaction, whose outcome is
+    /// the result of the step.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "as_text")]
+    #[cfg_attr(test, schemars(with = "schema::DefinitionId"))]
+    pub definition: Option<DefinitionId>,
     /// How the branches commit together, for a step of several branches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Protocol"))]
@@ -372,8 +438,23 @@ mod schema {
 
     use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+    pub struct DefinitionId;
     pub struct Name;
     pub struct Span;
+
+    impl JsonSchema for DefinitionId {
+        fn schema_name() -> Cow<'static, str> {
+            "DefinitionId".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "type": "string",
+                "pattern": "^[a-z0-9-]{1,32}@[1-9][0-9]*$",
+                "description": "One version of one definition: `name@version`.",
+            })
+        }
+    }
 
     impl JsonSchema for Name {
         fn schema_name() -> Cow<'static, str> {

@@ -19,6 +19,9 @@ pub enum IdError {
     /// A name outside its alphabet or length.
     #[error("name {0:?} must be 1-32 characters of [a-z0-9-]")]
     Name(String),
+    /// Not `<name>@<version>`.
+    #[error("definition {0:?} must be <name>@<version>, such as order@3")]
+    Definition(String),
     /// Not `<partition>-<offset>`.
     #[error("birth {0:?} must be <partition>-<offset>")]
     Birth(String),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sagamore_schemas::definition::Definition;
 use sagamore_schemas::wire::DefinitionRef;
 
-use crate::definition::check::compile;
+use crate::definition::check::{Problem, children, compile};
 use crate::definition::plan::Plan;
 use crate::transaction::DefinitionId;
 
@@ -58,6 +58,11 @@ impl Definitions {
         }
     }
 
+    /// The plan of a definition, if it has been applied here.
+    pub(crate) fn known(&self, id: &DefinitionId) -> Option<&Plan> {
+        self.by_id.get(id).map(|adoption| &*adoption.plan)
+    }
+
     /// The version a start is pinned to: the one asked for, or the highest.
     pub(crate) fn resolve(&self, asked: &DefinitionRef) -> Option<DefinitionId> {
         let id = |version| DefinitionId { name: asked.name.clone(), version };
@@ -73,9 +78,22 @@ impl Definitions {
             return Adopted::Known;
         }
         self.last_offset = offset;
+        self.take(json, most, |plan, known| children(plan, |id| known.known(id)))
+    }
+
+    fn take(
+        &mut self,
+        json: &str,
+        most: u64,
+        judge: impl FnOnce(&Plan, &Self) -> Vec<Problem>,
+    ) -> Adopted {
         let definition = match Definition::from_json(json) {
             Ok(definition) => definition,
-            Err(error) => return Adopted::No(format!("not a definition: {error}")),
+            // What the library says of it may be another text in another version, and this one is kept in the log.
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                return Adopted::No(format!("not a definition, at line {line} column {column}"));
+            }
         };
         let id = DefinitionId { name: definition.name.clone(), version: definition.version };
         let json: Arc<str> = definition.to_canonical_json().into();
@@ -93,7 +111,11 @@ impl Definitions {
                 "{id}: there are {most} definitions already (setting definitions_max)"
             ));
         }
-        match compile(&definition) {
+        let compiled = compile(&definition).and_then(|plan| {
+            let problems = judge(&plan, self);
+            if problems.is_empty() { Ok(plan) } else { Err(problems) }
+        });
+        match compiled {
             Ok(plan) => {
                 self.by_id.insert(id.clone(), Adoption { plan: Arc::new(plan), json, stored: false });
                 Adopted::New(id)
@@ -118,11 +140,8 @@ impl Definitions {
 
     /// Loads one from the state.
     pub(crate) fn load(&mut self, json: &str) -> Result<(), String> {
-        // Whatever offset was applied last, also the last there is: what was stored had been adopted.
-        let last_offset = std::mem::replace(&mut self.last_offset, -1);
-        let adopted = self.adopt(0, json, u64::MAX);
-        self.last_offset = last_offset;
-        match adopted {
+        // What was stored had been adopted; what it names may be loaded after it.
+        match self.take(json, u64::MAX, |_, _| Vec::new()) {
             Adopted::New(id) => {
                 if let Some(adoption) = self.by_id.get_mut(&id) {
                     adoption.stored = true;

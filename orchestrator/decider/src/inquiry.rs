@@ -65,7 +65,7 @@ impl Shard {
             .branch_named(&inquiry.step, &inquiry.branch)
             .ok_or("an inquiry about a step or branch that does not exist")?;
         let (step, branch) = plan.branch(index);
-        if branch.participant != inquiry.participant {
+        if branch.by.participant() != Some(&inquiry.participant) {
             return Err("an inquiry about another participant's branch");
         }
         if step.protocol.is_none() {
@@ -95,7 +95,8 @@ fn decided(transaction: &Transaction, index: BranchIndex) -> Decided {
     let phase = &transaction.branch(index).phase;
     let otherwise = match transaction.phase {
         Phase::Forward | Phase::Committing => Decided::Undecided,
-        Phase::RollingBack => Decided::Abort,
+        Phase::Ended(OutcomeKind::Committed) => Decided::Commit,
+        Phase::RollingBack | Phase::Ended(_) => Decided::Abort,
     };
     match (phase.call().map(|call| call.operation), phase) {
         (Some(Operation::Commit | Operation::Compensate), _)

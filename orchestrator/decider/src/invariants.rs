@@ -34,7 +34,7 @@ invariants! {
     ONE_STORY 10 "Whoever folds a record says the same, byte for byte."
     STATE_IS_THE_FOLD 11 "What a takeover finds in the state as of X is the fold as of X."
     CLOCK_RISES 12 "The log's clock never falls."
-    SOMEBODY_ACTS 13 "An open transaction has a timer, or is stuck with a reason."
+    SOMEBODY_ACTS 13 "An open transaction has a timer, or is stuck with a reason, or waits for its parent."
     ONE_EFFECT 14 "An operation's effect happens once at most; what is undone was done, and stays undone."
     EFFECTS_AGREE 15 "Effects agree with the outcome: committed, each step once; otherwise none."
     OUTCOME_STAYS 16 "A final outcome never changes."
@@ -49,6 +49,7 @@ invariants! {
     HALTS_HAVE_CAUSES 25 "A shard halts for a cause, and then says which."
     MONEY_STAYS 26 "What transfers move is neither made nor lost."
     ONE_VERDICT 27 "The branches of a group are told the same: no commit before the last vote or the last precommit, none beside an abort; and no answer to an inquiry contradicts it."
+    CHILD_AGREES 28 "A child agrees with its parent: one for each step of what committed, none that stands for what did not; born once, never after its call-off was answered; its end is told, and forgotten once heard."
 }
 
 /// The one that a panic's text names.

@@ -28,6 +28,7 @@ pub mod timers;
 pub mod transaction;
 pub mod view;
 
+mod child;
 mod inquiry;
 mod outcome;
 mod protocol;

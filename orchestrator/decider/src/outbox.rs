@@ -205,7 +205,8 @@ impl Outbox {
 fn is_command(route: &Route) -> bool {
     match route {
         Route::To(Destination::Commands(_)) => true,
-        Route::To(Destination::Outcomes | Destination::DeadLetters) | Route::OwnInbox => false,
+        Route::To(Destination::Inbox(_) | Destination::Outcomes | Destination::DeadLetters)
+        | Route::OwnInbox => false,
     }
 }
 

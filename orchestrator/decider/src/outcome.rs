@@ -19,14 +19,7 @@ pub(crate) fn outcome(
     plan: &Plan,
 ) -> Output {
     let data = match kind {
-        OutcomeKind::Committed => {
-            let results: Vec<String> =
-                plan.steps.iter().filter_map(|step| result_of(step, transaction)).collect();
-            match Payload::from_json(format!("{{\"steps\":{{{}}}}}", results.join(","))) {
-                Ok(payload) => payload,
-                Err(error) => unreachable!("results are JSON: {error}"),
-            }
-        }
+        OutcomeKind::Committed => results(transaction, plan),
         OutcomeKind::Compensated | OutcomeKind::Aborted | OutcomeKind::Refused | OutcomeKind::Stuck => {
             Payload::Absent
         }
@@ -40,6 +33,15 @@ pub(crate) fn outcome(
         reason: reason.map(Cow::Borrowed),
         data: data.as_ref(),
     })
+}
+
+/// What a committed transaction has to show: `{"steps": {step: result}}`.
+pub(crate) fn results(transaction: &Transaction, plan: &Plan) -> Payload {
+    let results: Vec<String> = plan.steps.iter().filter_map(|step| result_of(step, transaction)).collect();
+    match Payload::from_json(format!("{{\"steps\":{{{}}}}}", results.join(","))) {
+        Ok(payload) => payload,
+        Err(error) => unreachable!("results are JSON: {error}"),
+    }
 }
 
 /// The result of a step as a field of a JSON object: that of its branch, or under a protocol those of its branches.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use sagamore_schemas::ids::{Name, Time};
+use sagamore_schemas::ids::{Name, Partition, Time};
 
 /// One record of the shard's inbox partition.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,8 @@ pub struct Record<'a> {
 pub enum Destination {
     /// The command topic of a participant.
     Commands(Name),
+    /// The inbox of a shard: the home of a parent, or of a child.
+    Inbox(Partition),
     /// The outcomes topic.
     Outcomes,
     /// The dead letters.
@@ -36,7 +38,7 @@ pub enum Destination {
 pub struct Output {
     /// Where to.
     pub destination: Destination,
-    /// The record's key; its murmur2 chooses the partition.
+    /// The record's key; its murmur2 chooses the partition, and for an inbox comes to the same.
     pub key: Option<Vec<u8>>,
     /// The record's value.
     pub value: Option<Vec<u8>>,

@@ -31,6 +31,11 @@ pub enum Defect {
     MaybeDoneSkipped,
     PrecommitSkipped,
     InquiryGuessed,
+    AnswerOfAnotherChild,
+    ChildForgottenAtEnd,
+    CallOffForgotten,
+    ChildBegunAgain,
+    OldChildBegins,
 }
 
 #[cfg(feature = "planted")]

@@ -32,7 +32,7 @@ use crate::protocol::{call, decision};
 use crate::settings::Settings;
 use crate::stored::Stored;
 use crate::timers::{TimerEntry, TimerOwner, Timers};
-use crate::transaction::Transaction;
+use crate::transaction::{Phase, Transaction};
 use crate::turn::{Heeded, Turn};
 
 /// Longest reason that is kept: 500 steps with one each, every byte of it escaped, fit beside the payloads in a state
@@ -117,6 +117,7 @@ impl Shard {
                     Input::Timer(timer) => self.on_timer(entry, &timer, outputs),
                     Input::Undeliverable(lost) => self.on_undeliverable(entry, &lost, outputs),
                     Input::Inquiry(inquiry) => self.on_inquiry(record, &inquiry, outputs),
+                    Input::Child(said) => self.on_child(entry, record, &said, outputs),
                     Input::Verb(verb) => self.on_verb(entry, &verb, outputs),
                     Input::Shard(verb) => self.on_shard_verb(entry, record, &verb, outputs),
                     Input::Definition(applied) => self.on_definition(entry, record, &applied, outputs),
@@ -388,7 +389,7 @@ impl Shard {
     }
 
     /// Gives one input to one open transaction, and does all that follows from it.
-    fn turn(
+    pub(crate) fn turn(
         &mut self,
         birth_offset: i64,
         mut entry: JournalEntry,
@@ -406,6 +407,7 @@ impl Shard {
         let mut turn = Turn {
             identity: &self.identity,
             plan: &plan,
+            definitions: &self.definitions,
             clock: self.clock,
             watermark,
             timers: &mut self.timers,
@@ -437,11 +439,23 @@ impl Shard {
         self.touched.insert(transaction.id.clone());
         self.open_bytes = self.open_bytes + transaction.payload_bytes() as u64 - bytes_before;
         if let Some(kind) = ended {
+            self.on_end(birth_offset, kind, outputs);
+        }
+    }
+
+    fn on_end(&mut self, birth_offset: i64, kind: OutcomeKind, outputs: &mut Vec<Output>) {
+        let child = self.open.get_mut(&birth_offset).filter(|ended| ended.parent.is_some());
+        let is_child = child.is_some();
+        if let Some(child) = child {
+            child.phase = Phase::Ended(kind);
+            self.tell_parent(birth_offset, kind, outputs);
+        }
+        if !is_child || planted::is(Defect::ChildForgottenAtEnd) {
             self.bury(birth_offset, kind);
         }
     }
 
-    fn bury(&mut self, birth_offset: i64, outcome: OutcomeKind) {
+    pub(crate) fn bury(&mut self, birth_offset: i64, outcome: OutcomeKind) {
         let Some(transaction) = self.open.remove(&birth_offset) else {
             unreachable!("SAG-INV-4 only what is open ends: {birth_offset}")
         };
@@ -601,6 +615,11 @@ fn shorten(input: &mut Input<'_>) {
         Input::Undeliverable(lost) => bound(&mut lost.reason, REASON_BYTES_MAX),
         Input::Verb(verb) => shorten_authority(&mut verb.authority),
         Input::Shard(verb) => shorten_authority(&mut verb.authority),
+        Input::Child(said) => {
+            if said.traceparent.as_deref().is_some_and(|text| text.len() > TRACEPARENT_BYTES_MAX) {
+                said.traceparent = None;
+            }
+        }
         Input::Timer(_) | Input::Inquiry(_) | Input::Definition(_) => {}
     }
 }

@@ -13,14 +13,15 @@
 //! | while the shard holds as much as it may | refused: overloaded |
 //! | anything else | a transaction |
 
-use sagamore_schemas::log::{Digest256, JournalEntry};
-use sagamore_schemas::wire::{DefinitionRef, Payload, PayloadRef, Start};
+use std::fmt;
 
-use sagamore_schemas::ids::Birth;
+use sagamore_schemas::log::{Digest256, JournalEntry};
+use sagamore_schemas::ids::{Birth, Time, TransactionId};
+use sagamore_schemas::wire::{DefinitionRef, Payload, PayloadRef, Start};
 
 use crate::output::{Notice, Output};
 use crate::shard::{Shard, fingerprint_of};
-use crate::transaction::{Branch, BranchPhase, DefinitionId, Phase, Transaction};
+use crate::transaction::{Branch, BranchPhase, DefinitionId, Parent, Phase, Transaction};
 
 impl Shard {
     pub(crate) fn on_start(
@@ -32,7 +33,15 @@ impl Shard {
         let offset = entry.offset;
         match self.admit(start) {
             Admission::New(definition) => {
-                let transaction = self.born(offset, start, definition);
+                let newborn = Newborn {
+                    id: start.subject.clone(),
+                    time: start.time,
+                    definition,
+                    parent: None,
+                    traceparent: start.traceparent.as_deref(),
+                    data: &start.data,
+                };
+                let transaction = self.born(offset, newborn);
                 self.open_transaction(entry, transaction, outputs);
                 Notice::Accepted
             }
@@ -62,7 +71,8 @@ impl Shard {
         let conflict =
             || Admission::refused("conflict", "this id was started with another definition or other data");
         if let Some(transaction) = self.births.get(id).and_then(|offset| self.open.get(offset)) {
-            let same = same_definition(&start.definition, &transaction.definition)
+            let same = transaction.parent.is_none()
+                && same_definition(&start.definition, &transaction.definition)
                 && same_bytes(&start.data, &transaction.input.as_ref());
             return if same { Admission::Open } else { conflict() };
         }
@@ -72,74 +82,134 @@ impl Shard {
                 && fingerprint_of(start.definition.name.as_str(), hash) == ending.fingerprint;
             return if same { Admission::Ended } else { conflict() };
         }
-        if start.time < self.issued_after {
+        let admitted = self.is_timely(start.time).and_then(|()| self.place_for(&start.definition, &start.data, 1));
+        match admitted {
+            Ok(definition) => Admission::New(definition),
+            Err(refusal) => Admission::Refused(refusal.to_string()),
+        }
+    }
+
+    /// Whether what was issued at `time` can still be new, by the log's clock.
+    pub(crate) fn is_timely(&self, time: Time) -> Result<(), Refusal> {
+        if time < self.issued_after {
             let horizon = self.issued_after;
-            return Admission::refused(
+            return Err(Refusal::new(
                 "too-old",
                 &format!("first issued before {horizon}: it may have run, and be forgotten"),
-            );
+            ));
         }
-        if start.time > self.clock.after(self.settings.start_ahead) {
+        if time > self.clock.after(self.settings.start_ahead) {
             let ahead = self.settings.start_ahead;
-            return Admission::refused(
+            return Err(Refusal::new(
                 "too-early",
                 &format!("its time is more than {ahead} ahead of the broker's clock"),
-            );
+            ));
         }
-        let Some(definition) = self.definitions.resolve(&start.definition) else {
-            return Admission::refused(
+        Ok(())
+    }
+
+    /// The version that runs, if it is known, its input is whole, and there is room for it: `room` times what the settings say.
+    pub(crate) fn place_for(
+        &self,
+        asked: &DefinitionRef,
+        data: &PayloadRef<'_>,
+        room: u64,
+    ) -> Result<DefinitionId, Refusal> {
+        let Some(definition) = self.definitions.resolve(asked) else {
+            return Err(Refusal::new(
                 "unknown-definition",
-                &format!("{} has not been applied here", start.definition),
-            );
+                &format!("{asked} has not been applied here"),
+            ));
         };
-        let bytes = start.data.size_bytes() as u64;
+        let bytes = data.size_bytes() as u64;
         if bytes > self.settings.transaction_bytes_max {
             let most = self.settings.transaction_bytes_max;
-            return Admission::refused("too-large", &format!("{bytes} bytes of data, {most} at most"));
+            return Err(Refusal::new("too-large", &format!("{bytes} bytes of data, {most} at most")));
         }
-        let data = match &start.data {
+        let json = match data {
             PayloadRef::Json(raw) => Some(*raw),
             PayloadRef::Base64(_) | PayloadRef::Absent => None,
         };
         let plan = self.definitions.plan(&definition);
-        let missing: Vec<String> = plan.missing_input(data).iter().map(ToString::to_string).collect();
+        let missing: Vec<String> = plan.missing_input(json).iter().map(ToString::to_string).collect();
         if !missing.is_empty() {
-            return Admission::refused(
+            return Err(Refusal::new(
                 "missing-input",
                 &format!("{definition} needs {}", missing.join(", ")),
-            );
+            ));
         }
-        let full = self.open.len() as u64 >= self.settings.open_max
-            || self.open_bytes + bytes > self.settings.open_bytes_max
+        let full = self.open.len() as u64 >= self.settings.open_max.saturating_mul(room)
+            || self.open_bytes + bytes > self.settings.open_bytes_max.saturating_mul(room)
             || (self.finished.len() + self.open.len()) as u64 >= self.settings.finished_max;
         if full {
-            return Admission::refused(
+            return Err(Refusal::new(
                 "overloaded",
                 "this shard holds as many transactions as it may: try again later",
-            );
+            ));
         }
-        Admission::New(definition)
+        Ok(definition)
     }
 
-    fn born(&self, offset: i64, start: &Start<'_>, definition: DefinitionId) -> Transaction {
+    pub(crate) fn born(&self, offset: i64, newborn: Newborn<'_>) -> Transaction {
+        let Newborn { id, time, definition, parent, traceparent, data } = newborn;
         let plan = self.definitions.plan(&definition);
-        let branch = |_| Branch { phase: BranchPhase::Waiting, result: Payload::default(), reason: None };
+        let branch = |_| Branch {
+            phase: BranchPhase::Waiting,
+            result: Payload::default(),
+            reason: None,
+            begun: 0,
+        };
         Transaction {
-            id: start.subject.clone(),
+            id,
             birth: Birth { partition: self.identity.partition, offset },
             definition,
             logic: self.level,
-            time: start.time,
+            time,
             born: self.clock,
             deadline: self.clock.after(plan.deadline),
-            traceparent: start.traceparent.as_deref().map(Into::into),
-            input: start.data.to_payload(),
-            input_hash: Digest256(start.data.sha256()),
+            parent,
+            traceparent: traceparent.map(Into::into),
+            input: data.to_payload(),
+            input_hash: Digest256(data.sha256()),
             phase: Phase::Forward,
             reason: None,
             branches: plan.branch_indexes().map(branch).collect(),
             revision: 0,
         }
+    }
+}
+
+/// What a transaction is made of.
+pub(crate) struct Newborn<'a> {
+    pub id: TransactionId,
+    pub time: Time,
+    pub definition: DefinitionId,
+    pub parent: Option<Box<Parent>>,
+    pub traceparent: Option<&'a str>,
+    pub data: &'a PayloadRef<'a>,
+}
+
+/// Why nothing is begun.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    word: &'static str,
+    why: String,
+}
+
+impl Refusal {
+    fn new(word: &'static str, why: &str) -> Self {
+        Self { word, why: why.to_owned() }
+    }
+
+    /// Whether it would be the same at any other time.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self.word, "too-large" | "missing-input")
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.word, self.why)
     }
 }
 

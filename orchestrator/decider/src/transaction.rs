@@ -1,27 +1,15 @@
 //! A transaction as the fold holds it and as it stands in the state topic: one type, so that nothing is lost between.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
-use sagamore_schemas::ids::{Birth, Name, Time, TransactionId};
+pub use sagamore_schemas::definition::DefinitionId;
+use sagamore_schemas::ids::{Birth, Time, TransactionId};
 use sagamore_schemas::log::Digest256;
-use sagamore_schemas::wire::{Operation, Payload};
+use sagamore_schemas::wire::{Address, Operation, OutcomeKind, Payload};
 
 use crate::definition::plan::{BranchIndex, Plan, PlanStep};
-
-/// One version of one definition: prints as `order@3`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct DefinitionId {
-    /// Name.
-    pub name: Name,
-    /// Version, from 1.
-    pub version: u32,
-}
-
-impl std::fmt::Display for DefinitionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}@{}", self.name, self.version)
-    }
-}
 
 /// One global run, from its start to its end.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,6 +28,9 @@ pub struct Transaction {
     pub born: Time,
     /// When its deadline falls.
     pub deadline: Time,
+    /// Whose child it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Parent>>,
     /// W3C trace context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<Box<str>>,
@@ -59,6 +50,55 @@ pub struct Transaction {
     pub revision: u64,
 }
 
+/// The branch that began a transaction as its child, and waits for its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// Its transaction id.
+    pub id: TransactionId,
+    /// Which life of that id.
+    pub birth: Birth,
+    /// The step.
+    pub step: Box<str>,
+    /// The branch of that step.
+    pub branch: Box<str>,
+    /// `execute`; `compensate` when the child undoes another one.
+    pub operation: Operation,
+    /// The attempt that began it.
+    pub attempt: u32,
+}
+
+impl Parent {
+    /// The branch at an address.
+    pub fn at(address: &Address<'_>) -> Self {
+        Self {
+            id: address.subject.clone(),
+            birth: address.birth,
+            step: address.step.as_ref().into(),
+            branch: address.branch.as_ref().into(),
+            operation: address.operation,
+            attempt: address.attempt,
+        }
+    }
+
+    /// As an address, which answers carry.
+    pub fn address(&self) -> Address<'_> {
+        Address {
+            subject: self.id.clone(),
+            birth: self.birth,
+            step: Cow::Borrowed(&self.step),
+            branch: Cow::Borrowed(&self.branch),
+            operation: self.operation,
+            attempt: self.attempt,
+        }
+    }
+
+    /// Whether `address` is about the same operation of the same branch, whatever the attempt.
+    pub fn is(&self, address: &Address<'_>) -> bool {
+        let same_place = *self.step == *address.step && *self.branch == *address.branch;
+        self.id == address.subject && self.birth == address.birth && same_place
+    }
+}
+
 /// Where a transaction stands as a whole. `stuck` is not a phase: it is said of a transaction one of whose branches is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -69,6 +109,8 @@ pub enum Phase {
     Committing,
     /// Decided: rollback. What may have been done is being undone.
     RollingBack,
+    /// A child that has ended: kept until its parent has heard of it.
+    Ended(OutcomeKind),
 }
 
 /// One branch of one transaction: one participant's part of a step.
@@ -82,6 +124,9 @@ pub struct Branch {
     /// What was last said against it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Box<str>>,
+    /// The attempt that began the present child: answers to earlier ones are about another. 0 for a participant.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub begun: u32,
 }
 
 /// Where a branch stands. The rows of a protocol's table are about these. A step has no phase of its own: where it stands
@@ -234,6 +279,11 @@ impl Transaction {
     pub fn payload_bytes(&self) -> usize {
         self.input.size_bytes() + self.branches.iter().map(|branch| branch.result.size_bytes()).sum::<usize>()
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn is_absent(payload: &Payload) -> bool {

@@ -4,14 +4,16 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use sagamore_schemas::ids::{Span, Time};
+use sagamore_schemas::ids::{Name, Span, Time};
 use sagamore_schemas::log::{Decision, Digest128, JournalEntry, StepChange};
 use sagamore_schemas::wire::{Address, Command, Operation, Payload};
 
-use crate::definition::plan::{BranchIndex, Plan, PlanBranch, PlanStep, Retry};
+use crate::definition::plan::{BranchIndex, Performer, Plan, PlanBranch, PlanStep, Retry};
 use crate::definition::template::{RenderError, Scope};
+use crate::definitions::Definitions;
 use crate::identity::Identity;
 use crate::output::{Destination, Output};
+use crate::protocol::child;
 use crate::timers::{TimerEntry, TimerOwner, Timers};
 use crate::transaction::{BranchPhase, Call, Phase, Transaction};
 
@@ -25,6 +27,8 @@ pub(crate) enum Heeded {
 pub(crate) struct Turn<'a> {
     pub identity: &'a Identity,
     pub plan: &'a Plan,
+    /// All that the shard knows: what undoes a child is in its definition.
+    pub definitions: &'a Definitions,
     pub clock: Time,
     pub watermark: Time,
     pub timers: &'a mut Timers,
@@ -112,8 +116,11 @@ impl Turn<'_> {
         call: Call,
     ) -> Result<(), String> {
         let (step, branch) = self.plan.branch(index);
-        let data = self.data(transaction, index, call.operation)?;
-        let key = key_of(transaction, branch)?;
+        let data = match (&branch.by, call.operation) {
+            // To call a child off no data is needed, and none may stand in the way.
+            (Performer::Child(_), Operation::Abort) => Payload::Absent,
+            _ => self.data(transaction, index, call.operation)?,
+        };
         let address = Address {
             subject: transaction.id.clone(),
             birth: transaction.birth,
@@ -122,6 +129,28 @@ impl Turn<'_> {
             operation: call.operation,
             attempt: call.attempt,
         };
+        match &branch.by {
+            Performer::Participant(name) => {
+                self.command(transaction, step, branch, name, call, address, &data)?;
+            }
+            Performer::Child(_) => child::request(self, transaction, index, address, data.as_ref())?,
+        }
+        let due = self.clock.after(step.timeout);
+        self.enter(transaction, index, BranchPhase::Asked(Call { due, ..call }));
+        Ok(())
+    }
+
+    fn command(
+        &mut self,
+        transaction: &Transaction,
+        step: &PlanStep,
+        branch: &PlanBranch,
+        participant: &Name,
+        call: Call,
+        address: Address<'_>,
+        data: &Payload,
+    ) -> Result<(), String> {
+        let key = key_of(transaction, branch)?;
         let is_before_decision = matches!(call.operation, Operation::Prepare | Operation::Precommit);
         let command = Command {
             instance: self.identity.instance,
@@ -137,13 +166,11 @@ impl Turn<'_> {
             address,
         };
         self.outputs.push(Output {
-            destination: Destination::Commands(branch.participant.clone()),
+            destination: Destination::Commands(participant.clone()),
             key: Some(key.into_bytes()),
             value: Some(command.to_json()),
             headers: Vec::new(),
         });
-        let due = self.clock.after(step.timeout);
-        self.enter(transaction, index, BranchPhase::Asked(Call { due, ..call }));
         Ok(())
     }
 

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use sagamore_schemas::ids::{Time, TransactionId};
+use sagamore_schemas::wire::Operation;
 
+use crate::definition::plan::PlanStep;
 use crate::definitions::Definitions;
+use crate::protocol::child::child_id;
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::timers::Timers;
@@ -38,6 +41,9 @@ pub struct TransactionView {
     /// Why it turned back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Whose child it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// The branches of its steps, in the order of the definition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepView>,
@@ -51,8 +57,11 @@ pub struct StepView {
     /// Name of the branch, when the step has several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// Who does it.
+    /// Who does it; for a step that starts a definition, that definition.
     pub participant: String,
+    /// The child transaction, when it has been begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child: Option<String>,
     /// Where it stands.
     pub phase: &'static str,
     /// What is being asked.
@@ -85,6 +94,7 @@ impl Shard {
             started: None,
             deadline: None,
             reason: None,
+            parent: None,
             steps: Vec::new(),
         })
     }
@@ -98,7 +108,8 @@ impl Shard {
             StepView {
                 step: step.name.to_string(),
                 branch: step.is_group.then(|| planned.name.to_string()),
-                participant: planned.participant.to_string(),
+                participant: planned.by.to_string(),
+                child: self.child_of(transaction, step, branch).map(|id| id.to_string()),
                 phase: branch.phase.word(),
                 operation: call.map(|call| call.operation.as_str()),
                 attempt: call.map(|call| call.attempt),
@@ -115,8 +126,20 @@ impl Shard {
             started: Some(transaction.time),
             deadline: Some(transaction.deadline),
             reason: transaction.reason.as_deref().map(str::to_owned),
+            parent: transaction.parent.as_ref().map(|parent| parent.id.to_string()),
             steps: steps.collect(),
         }
+    }
+
+    /// The child of a branch, the one that undoes it last.
+    fn child_of(&self, transaction: &Transaction, step: &PlanStep, branch: &Branch) -> Option<TransactionId> {
+        if !step.is_child() || branch.begun == 0 {
+            return None;
+        }
+        let is_undone = branch.phase == BranchPhase::Undone
+            || branch.phase.call().is_some_and(|call| call.operation == Operation::Compensate);
+        let operation = if is_undone { Operation::Compensate } else { Operation::Execute };
+        Some(child_id(&self.identity, transaction.birth, step.name.as_str(), operation, branch.begun))
     }
 
     /// Open transactions of a status (`None`: any), oldest first, after the one born at `after`.
@@ -206,5 +229,6 @@ fn status(transaction: &Transaction) -> &'static str {
         Phase::Forward => "running",
         Phase::Committing => "committing",
         Phase::RollingBack => "rolling-back",
+        Phase::Ended(outcome) => outcome.as_str(),
     }
 }

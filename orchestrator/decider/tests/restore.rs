@@ -76,7 +76,7 @@ fn an_order_goes_through_a_takeover_after_every_record() {
                 Destination::Outcomes => {
                     outcomes.push(String::from_utf8(output.value.unwrap()).unwrap());
                 }
-                Destination::DeadLetters => panic!("{output:?}"),
+                Destination::Inbox(_) | Destination::DeadLetters => panic!("{output:?}"),
             }
         }
         at += 1;

@@ -1,7 +1,7 @@
 //! What the check says of the text of a definition, with its places: the same for `define check` and for the API.
 
 use sagamore_decider::definition::check::Problem;
-use sagamore_decider::definition::source::{Checked, Severity};
+use sagamore_decider::definition::source::{Checked, Severity, Source};
 use serde::Serialize;
 
 /// One finding.
@@ -29,13 +29,15 @@ pub struct Finding {
 /// Errors first, then warnings. `file` is what the text is called.
 pub fn findings(file: &str, checked: &Checked) -> Vec<Finding> {
     let problems = checked.result.as_ref().err().map(Vec::as_slice).unwrap_or_default();
-    let errors = problems.iter().map(|problem| finding(file, checked, Severity::Error, problem));
-    let warnings = checked.warnings.iter().map(|problem| finding(file, checked, Severity::Warning, problem));
+    let errors = problems.iter().map(|problem| finding(file, &checked.source, Severity::Error, problem));
+    let warnings =
+        checked.warnings.iter().map(|problem| finding(file, &checked.source, Severity::Warning, problem));
     errors.chain(warnings).collect()
 }
 
-fn finding(file: &str, checked: &Checked, severity: Severity, problem: &Problem) -> Finding {
-    let place = checked.source.place(problem);
+/// One problem of a text.
+pub fn finding(file: &str, source: &Source, severity: Severity, problem: &Problem) -> Finding {
+    let place = source.place(problem);
     Finding {
         severity: match severity {
             Severity::Error => "error",
@@ -47,6 +49,6 @@ fn finding(file: &str, checked: &Checked, severity: Severity, problem: &Problem)
         path: problem.path.clone(),
         message: problem.message.clone(),
         help: problem.help.clone(),
-        text: checked.source.report(file, severity, problem),
+        text: source.report(file, severity, problem),
     }
 }

@@ -58,6 +58,7 @@ pub(crate) fn undeliverable(partition: i32) {
 pub(crate) fn output(destination: &Destination) {
     let kind = match destination {
         Destination::Commands(_) => "commands",
+        Destination::Inbox(_) => "inbox",
         Destination::Outcomes => "outcomes",
         Destination::DeadLetters => "dead-letters",
     };

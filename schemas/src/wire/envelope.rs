@@ -46,6 +46,10 @@ pub(super) struct Envelope<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     pub participant: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "text")]
+    pub parent: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub wish: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "text")]
     pub decision: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "text")]
     pub traceparent: Option<Cow<'a, str>>,

@@ -21,6 +21,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::definition::DefinitionId;
 use crate::ids::{Birth, Name, Partition, Span, Time, TransactionId};
 pub use payload::{Payload, PayloadRef};
 pub use read::{ReadCause, ReadError, read_asked, read_command, read_input, read_outcome};
@@ -41,6 +42,8 @@ pub enum Input<'a> {
     Undeliverable(Undeliverable<'a>),
     /// A participant in doubt asks.
     Inquiry(Inquiry<'a>),
+    /// The home of a parent to the home of its child.
+    Child(ChildRequest<'a>),
     /// A wish of a client or an operator about one transaction.
     Verb(Verb<'a>),
     /// A decision of an operator about the shard.
@@ -71,6 +74,12 @@ pub struct DefinitionRef {
     pub name: Name,
     /// The version asked for; `None` is the latest in the order of the home partition.
     pub version: Option<u32>,
+}
+
+impl From<DefinitionId> for DefinitionRef {
+    fn from(id: DefinitionId) -> Self {
+        Self { name: id.name, version: Some(id.version) }
+    }
 }
 
 impl fmt::Display for DefinitionRef {
@@ -255,6 +264,53 @@ pub struct Inquiry<'a> {
     pub branch: Cow<'a, str>,
     /// Who asks: the answer goes to its command topic.
     pub participant: Name,
+}
+
+/// `sagamore.child.v1`: what the home of a parent says to the home of its child. The child's end comes back as a reply.
+#[derive(Debug)]
+pub struct ChildRequest<'a> {
+    /// Transaction id of the child.
+    pub subject: TransactionId,
+    /// What is wanted of it.
+    pub wish: ChildWish,
+    /// The parent's branch, its operation and attempt: where answers go, and what they are about.
+    pub parent: Address<'a>,
+    /// The installation.
+    pub instance: Uuid,
+    /// When this was issued, by the clock of the parent's home. A child that is not known is not begun by a request
+    /// issued before its home's dedupe window: it may have run.
+    pub issued: Time,
+    /// What the child runs.
+    pub definition: DefinitionId,
+    /// W3C trace context, that of the parent.
+    pub traceparent: Option<Cow<'a, str>>,
+    /// The input of the child.
+    pub data: PayloadRef<'a>,
+}
+
+/// What a parent wants of its child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChildWish {
+    /// Begin, and say how it ended.
+    Begin,
+    /// Turn back if there is a way back, never begin if it has not begun, and say how it ended.
+    CallOff,
+    /// Its end has been heard.
+    Forget,
+}
+
+impl ChildWish {
+    /// Every wish.
+    pub const ALL: [Self; 3] = [Self::Begin, Self::CallOff, Self::Forget];
+
+    /// As it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Begin => "begin",
+            Self::CallOff => "call-off",
+            Self::Forget => "forget",
+        }
+    }
 }
 
 /// `sagamore.decision.v1`: the answer to an inquiry.
@@ -541,6 +597,33 @@ mod tests {
         );
         assert_eq!(read.data.json(), Some(r#"{"total":100.10, "note":"é\n"}"#), "byte for byte");
         assert_eq!(parse_replyto(&read.replyto), Some(("sagamore.inbox", Partition(3))));
+    }
+
+    #[test]
+    fn what_is_said_to_a_child_reads_back_as_it_was_written() {
+        let data = Payload::from_json(r#"{"total":100.10}"#.to_owned()).unwrap();
+        for wish in ChildWish::ALL {
+            let request = ChildRequest {
+                subject: "refund.c0ffee".parse().unwrap(),
+                wish,
+                parent: address(),
+                instance: Uuid::nil(),
+                issued: "2026-11-22T16:00:00.013Z".parse().unwrap(),
+                definition: "refund@2".parse().unwrap(),
+                traceparent: None,
+                data: data.as_ref(),
+            };
+            let written = request.to_json();
+            let text = std::str::from_utf8(&written).unwrap();
+            assert!(text.contains(r#""subject":"refund.c0ffee""#), "{text}");
+            assert!(text.contains(r#""parent":"order-1234","birth":"3-88121""#), "{text}");
+            let Input::Child(read) = read_input(Some(&written)).unwrap() else { panic!("{text}") };
+            assert_eq!(
+                (&read.subject, read.wish, &read.parent, &read.definition),
+                (&request.subject, wish, &request.parent, &request.definition)
+            );
+            assert_eq!((read.issued, read.data.json()), (request.issued, request.data.json()));
+        }
     }
 
     #[test]

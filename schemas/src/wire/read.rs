@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::envelope::Envelope;
 use super::{
-    Address, Answer, Asked, Authority, Command, Decided, DefinitionApplied, Input, Inquiry, Occasion,
+    Address, Answer, Asked, Authority, ChildRequest, ChildWish, Command, Decided, DefinitionApplied, Input, Inquiry, Occasion,
     Outcome, OutcomeKind, PayloadRef, Reply, ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb,
     Verdict, Wish,
 };
@@ -73,6 +73,7 @@ pub fn read_input(value: Option<&[u8]>) -> Result<Input<'_>, ReadError> {
         }
         "sagamore.reply.v1" => Input::Reply(reply(e)?),
         "sagamore.inquiry.v1" => Input::Inquiry(inquiry(&mut e)?),
+        "sagamore.child.v1" => Input::Child(child(e)?),
         "sagamore.timer.v1" => Input::Timer(timer(e)?),
         "sagamore.undeliverable.v1" => Input::Undeliverable(Undeliverable {
             reason: required("reason", e.reason.take())?,
@@ -217,6 +218,26 @@ fn reply(mut e: Envelope<'_>) -> Result<Reply<'_>, ReadCause> {
         outcome,
         reason: e.reason.take(),
         replytoken: e.replytoken.take(),
+        data: payload(&mut e)?,
+    })
+}
+
+fn child(mut e: Envelope<'_>) -> Result<ChildRequest<'_>, ReadCause> {
+    let told = required("wish", e.wish.take())?;
+    let wish = ChildWish::ALL.into_iter().find(|known| known.as_str() == told);
+    let subject = parsed("subject", e.subject.take())?;
+    e.subject = e.parent.take();
+    if e.subject.is_none() {
+        return Err(ReadCause::Missing("parent"));
+    }
+    Ok(ChildRequest {
+        subject,
+        wish: wish.ok_or_else(|| unknown("wish", &told))?,
+        parent: address(&mut e)?,
+        instance: parsed("instance", e.instance.take())?,
+        issued: parsed("issued", e.issued.take())?,
+        definition: parsed("definition", e.definition.take())?,
+        traceparent: e.traceparent.take(),
         data: payload(&mut e)?,
     })
 }

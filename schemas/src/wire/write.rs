@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::{
-    Address, Authority, Command, DefinitionApplied, Input, Inquiry, Occasion, Outcome, PayloadRef, Reply,
+    Address, Answer, Authority, ChildRequest, Command, DefinitionApplied, Input, Inquiry, Occasion, Outcome, PayloadRef, Reply,
     ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb, Verdict, Wish,
 };
 
@@ -70,16 +70,38 @@ impl Verdict<'_> {
 impl Reply<'_> {
     /// As a record value.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut w = Writer::new(
-            "sagamore.reply.v1",
-            format_args!("{}/reply", CommandId(&self.address)),
-            &self.source,
-        );
+        // An attempt has one final answer, and others before it.
+        let before = match self.outcome {
+            Answer::Ok | Answer::Refused => "",
+            Answer::Error => "/error",
+            Answer::Pending => "/pending",
+        };
+        let id = format_args!("{}/reply{before}", CommandId(&self.address));
+        let mut w = Writer::new("sagamore.reply.v1", id, &self.source);
         w.display("instance", self.instance);
         w.address(&self.address);
         w.text("outcome", self.outcome.as_str());
         w.optional("reason", self.reason.as_deref());
         w.optional("replytoken", self.replytoken.as_deref());
+        w.payload(&self.data);
+        w.finish()
+    }
+}
+
+impl ChildRequest<'_> {
+    /// As a record value.
+    pub fn to_json(&self) -> Vec<u8> {
+        let wish = self.wish.as_str();
+        let id = format_args!("{}/{wish}", CommandId(&self.parent));
+        let mut w = Writer::new("sagamore.child.v1", id, COORDINATOR);
+        w.display("instance", self.instance);
+        w.display("subject", &self.subject);
+        w.text("wish", wish);
+        w.display("parent", &self.parent.subject);
+        w.place(&self.parent);
+        w.display("issued", self.issued);
+        w.display("definition", &self.definition);
+        w.optional("traceparent", self.traceparent.as_deref());
         w.payload(&self.data);
         w.finish()
     }
@@ -197,6 +219,7 @@ impl Input<'_> {
             Self::Timer(_) => "timer",
             Self::Undeliverable(_) => "undeliverable",
             Self::Inquiry(_) => "inquiry",
+            Self::Child(ChildRequest { wish, .. }) => wish.as_str(),
             Self::Verb(Verb { wish, .. }) => wish.as_str(),
             Self::Shard(ShardVerb { wish: ShardWish::Skip { .. }, .. }) => "skip",
             Self::Shard(ShardVerb { wish: ShardWish::Level { .. }, .. }) => "level",
@@ -272,6 +295,10 @@ impl Writer {
 
     fn address(&mut self, address: &Address<'_>) {
         self.display("subject", &address.subject);
+        self.place(address);
+    }
+
+    fn place(&mut self, address: &Address<'_>) {
         self.display("birth", address.birth);
         self.text("step", &address.step);
         self.text("branch", &address.branch);

@@ -66,6 +66,7 @@ impl Inbox {
                     Destination::Outcomes => {
                         ended.insert(output.key.clone().unwrap_or_default(), output);
                     }
+                    Destination::Inbox(_) => panic!("no definition of the bench has children"),
                     Destination::DeadLetters => panic!("a dead letter in the inbox of the bench"),
                 }
             }

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sagamore_decider::definition::plan::PlanStep;
 use sagamore_decider::invariants::{self as inv, Invariant};
-use sagamore_decider::transaction::{BranchPhase, Phase};
+use sagamore_decider::transaction::{BranchPhase, Parent, Phase};
 use sagamore_schemas::definition::{Protocol, StepKind};
 use sagamore_schemas::log::Decision;
 use sagamore_schemas::wire::{Answer, Command, Decided, Input, Operation, OutcomeKind, Reply, Verdict};
 
+use crate::family::Asks;
 use crate::witness::Fold;
 
 /// One transaction, from outside. Branches by [`branch_name`].
@@ -32,6 +33,10 @@ pub struct Seen {
     /// Branches of which the log holds an `ok` to an operation.
     answered: BTreeMap<Operation, BTreeSet<String>>,
     attempts: BTreeMap<(String, Operation), u32>,
+    /// Whose child it is.
+    pub parent: Option<Parent>,
+    /// What it has asked of children, by step.
+    pub asks: BTreeMap<String, Asks>,
 }
 
 /// What a branch is called here, and with its birth before it in the ledgers.
@@ -79,7 +84,13 @@ impl Seen {
             OutcomeKind::Compensated | OutcomeKind::Aborted => {
                 holds(maybe_done == compensated, "what may be done is undone, and nothing else")?;
                 holds(maybe_held == aborted, "what may be held is let go, and nothing else")?;
-                holds((outcome == OutcomeKind::Aborted) == compensated.is_empty(), "the other word")?;
+                let undone = !compensated.is_empty() || self.asks.values().any(Asks::is_undone);
+                // Whether what was called off had begun is known by its end only.
+                let is_aborted = match self.asks.values().any(Asks::is_called_off) {
+                    true if !undone => outcome == OutcomeKind::Aborted,
+                    _ => !undone,
+                };
+                holds((outcome == OutcomeKind::Aborted) == is_aborted, "the other word")?;
                 holds(self.decision != Some(Decision::Commit), "it was to be committed")
             }
             OutcomeKind::Refused | OutcomeKind::Stuck => holds(false, "that is no end"),
@@ -216,14 +227,21 @@ impl Fold {
             Input::Reply(reply) => (reply.address.birth, Some(&reply.address.step)),
             Input::Undeliverable(lost) => (lost.address.birth, Some(&lost.address.step)),
             Input::Timer(timer) => (timer.birth, timer.branch.as_ref().map(|(step, _)| step)),
-            Input::Start(_) | Input::Inquiry(_) | Input::Verb(_) | Input::Shard(_) | Input::Definition(_) => {
-                return None;
-            }
+            Input::Start(_)
+            | Input::Inquiry(_)
+            | Input::Child(_)
+            | Input::Verb(_)
+            | Input::Shard(_)
+            | Input::Definition(_) => return None,
         };
         let open = self.shard.open_transactions().find(|open| open.birth == birth)?;
         let (_, plan, _) = self.shard.definitions().iter().find(|(id, ..)| **id == open.definition)?;
         let step = plan.steps.iter().find(|known| step.is_some_and(|step| known.name.as_str() == step))?;
-        Some(if step.protocol.is_some() { "P22" } else { "S21" })
+        Some(match step.protocol {
+            _ if step.is_child() => "C19",
+            Some(_) => "P22",
+            None => "S21",
+        })
     }
 }
 
@@ -231,7 +249,7 @@ fn siblings(step: &PlanStep) -> impl Iterator<Item = String> {
     step.branches.iter().map(|branch| branch_name(step.name.as_str(), branch.name.as_str()))
 }
 
-fn is_settled(phase: &BranchPhase) -> bool {
+pub(crate) fn is_settled(phase: &BranchPhase) -> bool {
     matches!(
         phase,
         BranchPhase::Skipped

@@ -3,17 +3,27 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use sagamore_decider::transaction::Transaction;
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Partition, Time, TransactionId};
 use sagamore_schemas::wire::{
     Authority, DefinitionApplied, Payload, ShardVerb, ShardWish, Start, Verb, Wish as VerbWish,
 };
 
+use crate::faults::Fault;
 use crate::kafka::{Place, Record};
 use crate::world::{Event, T0_MS, World};
 
 /// How often a stuck transaction is tried again before it is left to stand.
 pub(crate) const RETRIES: u32 = 6;
+
+/// One shard gets definitions later than the others: those that are applied meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Behind {
+    partition: i32,
+    from: i64,
+    until: i64,
+}
 
 /// What somebody does.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +38,10 @@ pub enum Wish {
     Cancel(usize),
     /// Wants an order tried now.
     Retry(usize),
+    /// Wants a child of an order undone.
+    CancelChild(usize),
+    /// Wants a child of an order tried now.
+    RetryChild(usize),
 }
 
 impl World {
@@ -60,6 +74,25 @@ impl World {
             if let Some(at) = order.retry {
                 self.after(at, Event::Client(Wish::Retry(number)));
             }
+            if self.has_children {
+                self.begin_clients_of_children(number, order.at);
+            }
+        }
+        if self.has_children && self.partitions > 1 && self.faults.strikes(Fault::LateDefinition, 2) {
+            let rng = self.faults.rng(Fault::LateDefinition);
+            let (partition, from) = (rng.i32(0..self.partitions), rng.i64(50..150));
+            let until = from + rng.i64(1_000..30_000);
+            self.behind = Some(Behind { partition, from: self.now + from, until: self.now + until });
+        }
+    }
+
+    fn begin_clients_of_children(&mut self, number: usize, at: i64) {
+        let mut rng = crate::stream(self.plan.seed, "order of children", number as u64);
+        for wish in [Wish::CancelChild(number), Wish::RetryChild(number)] {
+            if rng.u8(0..4) == 0 {
+                let later = [300, 3_000, 30_000][rng.usize(0..3)];
+                self.after(at + rng.i64(0..later), Event::Client(wish));
+            }
         }
     }
 
@@ -82,6 +115,8 @@ impl World {
             Wish::Start(number, issued, own) => self.start(number, issued, own),
             Wish::Cancel(number) => self.verb(number, VerbWish::Cancel),
             Wish::Retry(number) => self.verb(number, VerbWish::Retry),
+            Wish::CancelChild(number) => self.verb_to_child(number, VerbWish::Cancel),
+            Wish::RetryChild(number) => self.verb_to_child(number, VerbWish::Retry),
         }
     }
 
@@ -90,7 +125,16 @@ impl World {
         let Ok(data) = Payload::from_json(json.to_owned()) else { return };
         let value = DefinitionApplied { offset, data: data.as_ref() }.to_json();
         for partition in 0..self.partitions {
-            self.append(partition, "", value.clone());
+            let behind = self.behind.filter(|behind| {
+                behind.partition == partition && (behind.from..behind.until).contains(&self.now)
+            });
+            match behind {
+                Some(behind) => {
+                    let record = record("", value.clone());
+                    self.after(behind.until - self.now, Event::Arrive(Place::Inbox(partition), record, None));
+                }
+                None => self.append(partition, "", value.clone()),
+            }
         }
     }
 
@@ -119,6 +163,23 @@ impl World {
 
     fn verb(&mut self, number: usize, wish: VerbWish) {
         let Ok(subject) = self.orders[number].id.parse::<TransactionId>() else { return };
+        self.verb_to(subject, wish);
+    }
+
+    /// To a child that is open now, as an operator finds it in a list.
+    fn verb_to_child(&mut self, number: usize, wish: VerbWish) {
+        let order = &self.orders[number].id;
+        let of_order = |child: &&Transaction| {
+            child.parent.as_ref().is_some_and(|parent| parent.id.as_str() == order)
+        };
+        let child =
+            self.witness.folds().find_map(|(_, fold)| fold.shard.open_transactions().find(of_order));
+        if let Some(subject) = child.map(|child| child.id.clone()) {
+            self.verb_to(subject, wish);
+        }
+    }
+
+    fn verb_to(&mut self, subject: TransactionId, wish: VerbWish) {
         let partition = home(&subject, self.partitions).0;
         let key = subject.to_string();
         let value = Verb { subject, wish, authority: authority() }.to_json();
@@ -127,9 +188,7 @@ impl World {
 
     /// Sends a record to an inbox.
     pub(crate) fn append(&mut self, partition: i32, key: &str, value: Vec<u8>) {
-        let record =
-            Record { key: Some(Rc::from(key.as_bytes())), value: Some(Rc::from(value)), as_of: None };
-        self.send(Place::Inbox(partition), record, None);
+        self.send(Place::Inbox(partition), record(key, value), None);
     }
 
     /// What operators do once nothing goes wrong any more: they skip what makes shards panic, try what is stuck, and
@@ -150,10 +209,7 @@ impl World {
             }
         }
         for subject in retried {
-            let partition = home(&subject, self.partitions).0;
-            let key = subject.to_string();
-            let value = Verb { subject, wish: VerbWish::Retry, authority: authority() }.to_json();
-            self.append(partition, &key, value);
+            self.verb_to(subject, VerbWish::Retry);
         }
         let states = self.shard_states();
         let stands = states.iter().any(|(partition, states)| {
@@ -168,6 +224,10 @@ impl World {
             }
         }
     }
+}
+
+fn record(key: &str, value: Vec<u8>) -> Record {
+    Record { key: Some(Rc::from(key.as_bytes())), value: Some(Rc::from(value)), as_of: None }
 }
 
 fn authority() -> Authority<'static> {

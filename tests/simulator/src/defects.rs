@@ -136,6 +136,36 @@ pub static ALL: &[(&str, Defect, &str, &str)] = &[
         "6.7",
     ),
     (
+        "answer-of-another-child",
+        Defect::Fold(Fold::AnswerOfAnotherChild),
+        "the end of a former child counts for the present one",
+        "5: children",
+    ),
+    (
+        "child-forgotten-at-end",
+        Defect::Fold(Fold::ChildForgottenAtEnd),
+        "a child that has ended is not kept until its parent has heard of it",
+        "5: children",
+    ),
+    (
+        "call-off-forgotten",
+        Defect::Fold(Fold::CallOffForgotten),
+        "what was called off before it began is not remembered",
+        "5: children",
+    ),
+    (
+        "child-begun-again",
+        Defect::Fold(Fold::ChildBegunAgain),
+        "a child that is remembered is begun again",
+        "5: children",
+    ),
+    (
+        "old-child-begins",
+        Defect::Fold(Fold::OldChildBegins),
+        "a child begins although it may have run and be forgotten",
+        "5: children",
+    ),
+    (
         "no-tombstone",
         Defect::Barrier(Barrier::NoTombstone),
         "an empty compensation leaves no row",

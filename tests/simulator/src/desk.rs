@@ -38,14 +38,13 @@ impl State for Ledger {
     }
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "four things that chance decides apart from each other")]
 /// What chance has decided about one handling of one command.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Mood {
     /// Business code fails after its effect.
     pub fails: bool,
-    /// The result does not fit.
-    pub large: bool,
+    /// Bytes that the result is larger than it needs to be.
+    pub large_bytes: usize,
     /// The result lacks a field.
     pub lacks: bool,
     /// Says no, whenever it is asked.
@@ -145,8 +144,8 @@ impl Business {
         if !mood.lacks {
             result["sometimes"] = "there".into();
         }
-        if mood.large {
-            result["large"] = "x".repeat(8_000).into();
+        if mood.large_bytes > 0 {
+            result["large"] = "x".repeat(mood.large_bytes).into();
         }
         Effect::done(&result)
     }

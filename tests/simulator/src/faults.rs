@@ -64,8 +64,9 @@ faults! {
     MissingField "missing-field" "a result lacks a field that a later step maps"
     Garbage "garbage" "records that nobody can read, or that are for somebody else"
     Poison "poison" "a record on which apply panics; an operator skips it"
-    LateDefinition "late-definition" "definitions come again, and older ones after newer"
+    LateDefinition "late-definition" "definitions come again, older ones after newer, or late to one of the shards"
     SettingsChange "settings-change" "the settings change in the middle"
+    InboxAway "inbox-away" "an inbox partition takes nothing for a while"
 }
 
 /// Chance, kind by kind, and what has really happened.

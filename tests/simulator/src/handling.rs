@@ -179,8 +179,18 @@ impl World {
         Mood {
             refuses,
             fails: self.faults.strikes(Fault::TechnicalError, 6),
-            large: self.faults.strikes(Fault::LargeResult, 30),
+            large_bytes: self.large_bytes(),
             lacks: self.faults.strikes(Fault::MissingField, 4),
+        }
+    }
+
+    /// What does not fit, or just fits in a child and not in what began it.
+    fn large_bytes(&mut self) -> usize {
+        let is_larger = self.faults.strikes(Fault::LargeResult, 30);
+        match is_larger.then(|| self.has_children && self.faults.rng(Fault::LargeResult).bool()) {
+            Some(true) => self.faults.rng(Fault::LargeResult).usize(3_700..4_000),
+            Some(false) => 8_000,
+            None => 0,
         }
     }
 

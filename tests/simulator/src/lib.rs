@@ -24,6 +24,7 @@ pub mod world;
 
 mod asked;
 mod client;
+mod family;
 mod handling;
 mod hole;
 #[expect(clippy::unwrap_used, reason = "the fold's test harness; a panic is a violation here")]

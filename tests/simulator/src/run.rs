@@ -1,6 +1,7 @@
 //! One run to its end, many runs, and the smallest run that still fails.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sagamore_decider::invariants as inv;
@@ -9,11 +10,10 @@ use sagamore_schemas::ids::Birth;
 use sagamore_schemas::log::{JournalEntry, Sealed};
 use sagamore_schemas::wire::{Asked, Input, OutcomeKind, read_input};
 
-use crate::client::RETRIES;
 use crate::defects::Defect;
 use crate::desk::Standing;
 use crate::faults::Fault;
-use crate::kafka::Place;
+use crate::kafka::{Bytes, Place};
 use crate::rows::RowsTaken;
 use crate::server::{caught, place_of_output};
 use crate::witness::Violation;
@@ -211,7 +211,7 @@ pub fn shrink(plan: &Plan, defect: Option<Defect>, violation: &Violation) -> Pla
 }
 
 /// A record where it arrived: place, key, value.
-type Arrived = (Place, Option<Vec<u8>>, Option<Vec<u8>>);
+type Arrived = (Place, Option<Bytes>, Option<Bytes>);
 
 impl World {
     /// Whether there is nothing left to wait for.
@@ -220,7 +220,6 @@ impl World {
             return false;
         }
         let states = self.shard_states();
-        let retries = &self.retries;
         (0..self.partitions).all(|partition| {
             let doomed = self.doomed.contains_key(&partition);
             let states = states.get(&partition).map(Vec::as_slice).unwrap_or_default();
@@ -232,26 +231,34 @@ impl World {
             at_rest
                 && fold.is_some_and(|fold| {
                     fold.held.is_none()
-                        && fold.shard.open_transactions().all(|transaction| {
-                            transaction.is_stuck()
-                                && fold.shard.timers().is_empty()
-                                && (doomed
-                                    || retries.get(&transaction.birth).is_some_and(|tried| *tried >= RETRIES))
-                        })
+                        && fold.shard.open_transactions().all(|open| self.rests(fold, open))
                 })
         })
     }
 
     /// What must hold when everything has ended.
     pub(crate) fn check_the_end(&mut self) {
+        let arrived = self.arrived();
         for partition in 0..self.partitions {
             if self.doomed.get(&partition) == Some(&Fault::InboxCut) {
                 continue;
             }
             self.check_journal(partition);
-            self.check_outputs(partition);
+            self.check_outputs(partition, &arrived);
             self.check_effects(partition);
         }
+        self.check_families();
+    }
+
+    fn arrived(&mut self) -> BTreeSet<Arrived> {
+        let inboxes = (0..self.partitions).filter(|_| self.has_children).map(Place::Inbox);
+        let places = (0..PARTICIPANTS).map(Place::Commands).chain([Place::Outcomes, Place::DeadLetters]);
+        let mut there = BTreeSet::new();
+        for place in places.chain(inboxes) {
+            let entries = self.kafka.at(place).visible();
+            there.extend(entries.map(|entry| (place, entry.record.key.clone(), entry.record.value.clone())));
+        }
+        there
     }
 
     /// A shard that has halted for good may have parts of a checkpoint in its journal, as readers of a live one may for
@@ -295,6 +302,9 @@ impl World {
         let committing = committing.map(|step| step.name.to_string()).collect();
         let mut rows = RowsTaken::default();
         rows.committing = committing;
+        let plans = self.witness.fold(partition).shard.definitions().iter();
+        let children = plans.flat_map(|(_, plan, _)| &plan.steps).filter(|step| step.is_child());
+        rows.children = children.map(|step| step.name.to_string()).collect();
         let records: Vec<(Vec<u8>, Vec<u8>)> = sealed
             .into_values()
             .map(|(text, one)| {
@@ -331,16 +341,12 @@ impl World {
         }
     }
 
-    fn check_outputs(&mut self, partition: i32) {
-        let mut there: BTreeSet<Arrived> = BTreeSet::new();
-        let places = (0..PARTICIPANTS).map(Place::Commands).chain([Place::Outcomes, Place::DeadLetters]);
-        for place in places {
-            let entries = self.kafka.at(place).visible();
-            there.extend(entries.map(|entry| {
-                let own = |bytes: &Option<crate::kafka::Bytes>| bytes.as_deref().map(<[u8]>::to_vec);
-                (place, own(&entry.record.key), own(&entry.record.value))
-            }));
-        }
+    fn check_outputs(&mut self, partition: i32, there: &BTreeSet<Arrived>) {
+        let is_cut = |place| {
+            let Place::Inbox(partition) = place else { return false };
+            self.doomed.get(&partition) == Some(&Fault::InboxCut)
+        };
+        let cut: Vec<Place> = (0..self.partitions).map(Place::Inbox).filter(|place| is_cut(*place)).collect();
         let undeliverable: BTreeSet<String> = self
             .kafka
             .at(Place::Inbox(partition))
@@ -355,8 +361,9 @@ impl World {
         let has_dropped = self.faults.fired().any(|(fault, count)| count > 0 && drops(fault));
         let mut missing = None;
         for output in self.witness.fold(partition).said.iter().flatten() {
-            let key = (place_of_output(output), output.key.clone(), output.value.clone());
-            if there.contains(&key) || doomed {
+            let place = place_of_output(output);
+            let key = (place, output.key.as_deref().map(Rc::from), output.value.as_deref().map(Rc::from));
+            if there.contains(&key) || doomed || cut.contains(&place) {
                 continue;
             }
             match sagamore_schemas::wire::read_asked(output.value.as_deref()) {

@@ -475,6 +475,7 @@ fn place_of(destination: &Destination) -> Place {
             let number = name.as_str().trim_start_matches('p').parse().unwrap_or_default();
             Place::Commands(number)
         }
+        Destination::Inbox(partition) => Place::Inbox(partition.0),
         Destination::Outcomes => Place::Outcomes,
         Destination::DeadLetters => Place::DeadLetters,
     }

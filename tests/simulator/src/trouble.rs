@@ -53,6 +53,7 @@ impl World {
                 | Fault::GracefulStop
                 | Fault::Undeliverable
                 | Fault::DeadTopic
+                | Fault::InboxAway
                 | Fault::SettingsChange => 2,
                 Fault::Upgrade
                 | Fault::StateLost
@@ -164,6 +165,9 @@ impl World {
             }
             Fault::DeadTopic => {
                 self.desks[usize::from(participant)].dead_until = until.min(self.now + 60_000);
+            }
+            Fault::InboxAway => {
+                self.inbox_away.insert(partition, until.min(self.now + 60_000));
             }
             Fault::ParticipantAway => {
                 self.faults.note(fault);

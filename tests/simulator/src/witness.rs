@@ -10,7 +10,7 @@ use sagamore_decider::identity::Identity;
 use sagamore_decider::invariants::{self as inv, Invariant};
 use sagamore_decider::output::{Destination, Notice, Output, Record};
 use sagamore_decider::shard::Shard;
-use sagamore_decider::transaction::{BranchPhase, Phase, Transaction};
+use sagamore_decider::transaction::{BranchPhase, Parent, Phase, Transaction};
 use sagamore_schemas::ids::{Birth, Partition, Time};
 use sagamore_schemas::log::{ChainHead, Decision};
 use sagamore_schemas::wire::{
@@ -72,6 +72,10 @@ pub struct Fold {
     /// Every transaction that was born here.
     pub born: BTreeMap<Birth, Seen>,
     lives: BTreeSet<(String, Time)>,
+    /// What its children have been told.
+    pub(crate) called_off: BTreeSet<String>,
+    pub(crate) children_born: BTreeSet<String>,
+    pub(crate) partitions: i32,
     /// Rows of transition tables that leave no trace in the journal.
     pub rows: BTreeSet<&'static str>,
 }
@@ -120,6 +124,9 @@ impl Witness {
             cut: false,
             born: BTreeMap::new(),
             lives: BTreeSet::new(),
+            called_off: BTreeSet::new(),
+            children_born: BTreeSet::new(),
+            partitions,
             rows: BTreeSet::new(),
         };
         let folds = (0..partitions).map(|partition| (partition, fold(partition))).collect();
@@ -260,16 +267,30 @@ impl Fold {
                     Ok(Asked::Verdict(verdict)) => self.look_at_verdict(&verdict, broken),
                     Err(error) => broken.push((&inv::COMMANDS_TO_PARTICIPANTS, format!("{}", error.cause))),
                 },
-                Destination::Outcomes => self.look_at_outcome(output, cause.as_deref(), input, broken),
+                Destination::Outcomes => {
+                    self.look_at_outcome(output, cause.as_deref(), input, broken);
+                    self.look_at_end_of_child(output, outputs, broken);
+                }
+                Destination::Inbox(to) => self.look_at_family(to, output, input, broken),
             }
         }
+        self.look_at_call_off(input, outputs);
         for transaction in self.shard.open_transactions() {
             let seen = self.born.entry(transaction.birth).or_default();
             let decided = match transaction.phase {
                 Phase::Forward => None,
                 Phase::Committing => Some(Decision::Commit),
                 Phase::RollingBack => Some(Decision::Rollback),
+                Phase::Ended(OutcomeKind::Committed) => Some(Decision::Commit),
+                Phase::Ended(_) => Some(Decision::Rollback),
             };
+            let waits_for_parent = matches!(transaction.phase, Phase::Ended(_));
+            if let Phase::Ended(kind) = transaction.phase
+                && seen.ended != Some(kind)
+            {
+                let text = format!("{} has ended {kind}, and told {:?}", transaction.id, seen.ended);
+                broken.push((&inv::OUTCOME_STAYS, text));
+            }
             if seen.decision.is_some() && seen.decision != decided {
                 broken.push((
                     &inv::DECIDED_ONCE,
@@ -282,9 +303,10 @@ impl Fold {
                 let text = format!("{} leaves open what may have been done: {transaction:?}", transaction.id);
                 broken.push((&inv::SOMEBODY_ACTS, text));
             }
-            if !has_timer(&self.shard, transaction) && !transaction.is_stuck() {
-                broken
-                    .push((&inv::SOMEBODY_ACTS, format!("{} has no timer: {transaction:?}", transaction.id)));
+            let has_timer = has_timer(&self.shard, transaction);
+            if waits_for_parent == has_timer && !transaction.is_stuck() {
+                let text = format!("{} has a timer ({has_timer}): {transaction:?}", transaction.id);
+                broken.push((&inv::SOMEBODY_ACTS, text));
             }
         }
     }
@@ -295,7 +317,13 @@ impl Fold {
         outputs: &[Output],
         broken: &mut Vec<(&'static Invariant, String)>,
     ) {
-        let Some(Input::Start(start)) = input else { return };
+        let (subject, time, definition, parent) = match input {
+            Some(Input::Start(start)) => (&start.subject, start.time, &start.definition.name, None),
+            Some(Input::Child(said)) => {
+                (&said.subject, said.issued, &said.definition.name, Some(Parent::at(&said.parent)))
+            }
+            _ => return,
+        };
         let offset = self.shard.next_offset() - 1;
         let newest = self.shard.open_transactions().last().map(|transaction| transaction.birth);
         let ended_at_once = outputs.iter().filter(|output| output.destination == Destination::Outcomes);
@@ -308,11 +336,15 @@ impl Fold {
             return;
         };
         let seen = self.born.entry(birth).or_default();
-        seen.subject = start.subject.to_string();
-        seen.definition = start.definition.name.to_string();
-        if !self.lives.insert((start.subject.to_string(), start.time)) {
-            broken
-                .push((&inv::ONE_LIFE, format!("{} issued at {} is born again", start.subject, start.time)));
+        seen.subject = subject.to_string();
+        seen.definition = definition.to_string();
+        let is_child = parent.is_some();
+        seen.parent = parent;
+        if is_child {
+            self.look_at_birth_of_child(subject, broken);
+        }
+        if !self.lives.insert((subject.to_string(), time)) {
+            broken.push((&inv::ONE_LIFE, format!("{subject} issued at {time} is born again")));
         }
     }
 
@@ -359,6 +391,7 @@ fn subject_of(input: &Input<'_>) -> Option<String> {
         Input::Timer(timer) => timer.subject.to_string(),
         Input::Undeliverable(lost) => lost.address.subject.to_string(),
         Input::Inquiry(inquiry) => inquiry.subject.to_string(),
+        Input::Child(said) => said.subject.to_string(),
         Input::Verb(verb) => verb.subject.to_string(),
         Input::Shard(_) | Input::Definition(_) => return None,
     })

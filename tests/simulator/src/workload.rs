@@ -2,6 +2,10 @@
 
 use fastrand::Rng;
 
+mod children;
+
+pub use self::children::children;
+
 /// Participants there are: `p0`, `p1`, ….
 pub const PARTICIPANTS: u8 = 4;
 /// Longest pause between two attempts. Participants stay away for hours, and the thousandth attempt in a row shows
@@ -41,7 +45,7 @@ pub fn definitions(rng: &mut Rng) -> Vec<String> {
     let versions = [("mixed-0", 1, 1), ("mixed-1", 1, 2), ("mixed-0", 2, 4)];
     for (name, version, once_in) in versions {
         if rng.u8(0..once_in) == 0 {
-            let steps = mixed(rng);
+            let steps = mixed(rng, &[]);
             all.push(definition(rng, name, version, &steps));
         }
     }
@@ -55,7 +59,7 @@ pub fn moves_money(definition: &str) -> bool {
 
 /// `count` orders, each from a stream of its own: leaving one out changes no other.
 pub fn orders(seed: u64, count: usize, definitions: &[String], trouble_ms: i64) -> Vec<Order> {
-    let names: Vec<String> = definitions.iter().map(|json| name_of(json)).collect();
+    let names = children::names(definitions);
     let stream = |number: usize| crate::stream(seed, "order", number as u64);
     (0..count).map(|number| order(&mut stream(number), number, &names, trouble_ms)).collect()
 }
@@ -135,8 +139,8 @@ fn transaction(rng: &mut Rng, place: Place) -> Draft {
 }
 
 /// Steps of every shape in any order, perhaps a point of no return after all of them, retriable steps after that. Half
-/// of the definitions are plain sagas.
-fn mixed(rng: &mut Rng) -> Vec<String> {
+/// of the definitions are plain sagas. Some steps start one of the definitions in `named`, if there are any.
+fn mixed(rng: &mut Rng, named: &[&'static str]) -> Vec<String> {
     let (forward, retriable, is_saga) = (rng.usize(1..=4), rng.usize(0..=2), rng.bool());
     let mut drafts: Vec<Draft> = Vec::new();
     for _ in 0..forward {
@@ -148,6 +152,7 @@ fn mixed(rng: &mut Rng) -> Vec<String> {
             5 => Shape::Group(Place::AtEnd),
             _ => Shape::Group(Place::Undone),
         };
+        let shape = children::or_child(rng, shape, named);
         let next = draft(rng, &drafts, shape, after);
         drafts.push(next);
     }
@@ -158,6 +163,7 @@ fn mixed(rng: &mut Rng) -> Vec<String> {
         _ => Some(Shape::Single(Kind::Pivot)),
     };
     if let Some(shape) = shape {
+        let shape = children::or_child(rng, shape, named);
         let next = draft(rng, &drafts, shape, every);
         drafts.push(next);
     }
@@ -165,7 +171,8 @@ fn mixed(rng: &mut Rng) -> Vec<String> {
     for _ in 0..retriable {
         let after: Vec<usize> = (decided..drafts.len()).filter(|_| rng.bool()).collect();
         let after = if after.is_empty() { (0..decided).collect() } else { after };
-        let next = draft(rng, &drafts, Shape::Single(Kind::Retriable), after);
+        let shape = children::or_child(rng, Shape::Single(Kind::Retriable), named);
+        let next = draft(rng, &drafts, shape, after);
         drafts.push(next);
     }
     drafts.iter().map(Draft::json).collect()
@@ -175,6 +182,8 @@ fn mixed(rng: &mut Rng) -> Vec<String> {
 enum Shape {
     Single(Kind),
     Group(Place),
+    /// Starts the definition of that name.
+    Child(Kind, &'static str),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,6 +251,7 @@ fn draft(rng: &mut Rng, before: &[Draft], shape: Shape, after: Vec<usize>) -> Dr
                 names.iter().map(|name| (*name, input(rng, &after, when.as_deref()))).collect();
             group(rng, &format!("g{at}"), place, &branches)
         }
+        Shape::Child(kind, named) => children::child(rng, &format!("c{at}"), kind, named, &after, when.as_deref()),
     };
     draft.after = Some(names);
     draft.when = when;
@@ -277,13 +287,19 @@ fn input(rng: &mut Rng, after: &[&Draft], when: Option<&str>) -> String {
     }
 }
 
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Compensatable => "compensatable",
+            Self::Pivot => "pivot",
+            Self::Retriable => "retriable",
+            Self::Reserved => "reserved",
+        }
+    }
+}
+
 fn single(rng: &mut Rng, name: &str, kind: Kind, input: &str) -> Draft {
-    let word = match kind {
-        Kind::Compensatable => "compensatable",
-        Kind::Pivot => "pivot",
-        Kind::Retriable => "retriable",
-        Kind::Reserved => "reserved",
-    };
+    let word = kind.word();
     let is_bounded = matches!(kind, Kind::Compensatable | Kind::Reserved);
     Draft {
         name: name.to_owned(),
@@ -325,18 +341,27 @@ fn limits(rng: &mut Rng, is_bounded: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use sagamore_decider::definition::check;
-    use sagamore_schemas::definition::Definition;
+    use sagamore_schemas::definition::{Definition, DefinitionId};
 
     use super::*;
 
     #[test]
     fn what_is_generated_passes_the_check() {
         for seed in 0..2_000 {
-            for json in definitions(&mut Rng::with_seed(seed)) {
+            let mut rng = Rng::with_seed(seed);
+            let mut known = BTreeMap::new();
+            for json in definitions(&mut rng).into_iter().chain(children(&mut rng)) {
                 let definition =
                     Definition::from_json(&json).unwrap_or_else(|error| panic!("{json}: {error}"));
-                check::compile(&definition).unwrap_or_else(|problems| panic!("{json}: {problems:?}"));
+                let plan =
+                    check::compile(&definition).unwrap_or_else(|problems| panic!("{json}: {problems:?}"));
+                let problems = check::children(&plan, |id| known.get(id));
+                assert!(problems.is_empty(), "{json}: {problems:?}");
+                let id = DefinitionId { name: definition.name, version: definition.version };
+                known.insert(id, plan);
             }
         }
     }

@@ -9,7 +9,7 @@ use sagamore_decider::outbox::Ticket;
 use sagamore_decider::planted;
 use sagamore_schemas::ids::Birth;
 
-use crate::client::Wish;
+use crate::client::{Behind, Wish};
 use crate::desk::Desk;
 use crate::faults::{Fault, Faults};
 use crate::hole::Hole;
@@ -23,6 +23,8 @@ use crate::workload::{self, Order};
 pub const T0_MS: i64 = 1_767_225_600_000;
 /// How long things go wrong: mostly a minute, sometimes hours.
 const TROUBLE_MS: [i64; 6] = [60_000, 60_000, 60_000, 120_000, 2_000_000, 22_000_000];
+/// In one of so many runs definitions start others.
+const CHILDREN_IN: u8 = 3;
 /// How long everything may take to end once nothing goes wrong any more.
 const CALM_MS: i64 = 40_000_000;
 
@@ -109,6 +111,11 @@ pub struct World {
     number: u64,
     pub(crate) plan: Plan,
     pub(crate) partitions: i32,
+    /// Whether there are definitions that start others.
+    pub(crate) has_children: bool,
+    pub(crate) behind: Option<Behind>,
+    /// An inbox partition takes nothing before this.
+    pub(crate) inbox_away: BTreeMap<i32, i64>,
     pub(crate) net: Rng,
     pub(crate) kafka: Kafka,
     pub(crate) servers: Vec<Server>,
@@ -145,10 +152,17 @@ impl World {
     /// Before anything has happened.
     pub fn new(plan: Plan) -> Self {
         let mut rng = crate::stream(plan.seed, "scenario", 0);
-        let partitions = rng.i32(1..=2);
+        let mut partitions = rng.i32(1..=2);
         let servers = rng.usize(2..=3);
         let trouble_ms = TROUBLE_MS[rng.usize(0..TROUBLE_MS.len())];
-        let definitions = workload::definitions(&mut rng);
+        let mut definitions = workload::definitions(&mut rng);
+        // From a stream of their own: what they bring changes no other run.
+        let mut family = crate::stream(plan.seed, "children", 0);
+        let has_children = family.u8(0..CHILDREN_IN) == 0;
+        if has_children {
+            partitions = [1, 2, 2, 3][family.usize(0..4)];
+            definitions.extend(workload::children(&mut family));
+        }
         let orders = workload::orders(plan.seed, plan.transactions, &definitions, trouble_ms);
         let faults = Faults::new(plan.seed, &plan.without_faults);
         let mut world = Self {
@@ -156,6 +170,9 @@ impl World {
             queue: BinaryHeap::new(),
             number: 0,
             partitions,
+            has_children,
+            behind: None,
+            inbox_away: BTreeMap::new(),
             net: crate::stream(plan.seed, "net", 0),
             kafka: Kafka::default(),
             servers: (0..servers).map(|_| Server::default()).collect(),
@@ -313,6 +330,12 @@ impl World {
                 let wait = desk.dead_until - self.now;
                 return self.after(wait, Event::Resend(place, record, sender));
             }
+        }
+        if let Place::Inbox(partition) = place
+            && let Some(until) = self.inbox_away.get(&partition).copied().filter(|until| self.now < *until)
+        {
+            self.faults.note(Fault::InboxAway);
+            return self.after(until - self.now, Event::Resend(place, record, sender));
         }
         let offset = self.kafka.append(place, record.clone(), self.now);
         let leader = self.kafka.at(place).leader;

@@ -25,9 +25,9 @@
 use std::str::FromStr;
 
 use sagamore_schemas::definition::{
-    Branch, CommitPlace, Definition, ExactJson, Protocol, Retry, Step, StepKind, Termination,
+    Branch, CommitPlace, Definition, DefinitionId, ExactJson, Protocol, Retry, Step, StepKind, Termination,
 };
-use sagamore_schemas::ids::{Name, Span};
+use sagamore_schemas::ids::{IdError, Name, Span};
 
 use super::check::{Problem, ProblemCode, compile};
 use super::plan::Plan;
@@ -36,7 +36,7 @@ use super::plan::Plan;
 pub fn definition(name: &str, version: u32) -> DefinitionBuilder {
     let mut built = Built::default();
     let name = built.name("name", name);
-    let definition = Definition { name, version, deadline: None, steps: Vec::new() };
+    let definition = Definition { name, version, deadline: None, compensated_by: None, steps: Vec::new() };
     DefinitionBuilder { definition, built }
 }
 
@@ -47,6 +47,7 @@ pub fn step(name: &str) -> StepBuilder {
     let step = Step {
         name,
         participant: None,
+        definition: None,
         protocol: None,
         branches: None,
         commit: None,
@@ -102,6 +103,12 @@ impl DefinitionBuilder {
         self
     }
 
+    /// What undoes a committed transaction of this definition when it was a child, such as `recharge@1`.
+    pub fn compensated_by(mut self, definition: &str) -> Self {
+        self.definition.compensated_by = self.built.definition("compensated_by", definition);
+        self
+    }
+
     /// The next step. It follows the one before it unless it says [`StepBuilder::after`].
     pub fn step(mut self, step: StepBuilder) -> Self {
         self.built.inside(&format!("steps[{}]", self.definition.steps.len()), step.built);
@@ -126,6 +133,12 @@ impl StepBuilder {
     /// The one service that does the step.
     pub fn participant(mut self, participant: &str) -> Self {
         self.step.participant = Some(self.built.name("participant", participant));
+        self
+    }
+
+    /// Starts that definition, such as `refund@2`, as a child.
+    pub fn child(mut self, definition: &str) -> Self {
+        self.step.definition = self.built.definition("definition", definition);
         self
     }
 
@@ -271,6 +284,10 @@ impl Built {
                 Err(error) => unreachable!("it is a name: {error}"),
             }
         })
+    }
+
+    fn definition(&mut self, path: &str, text: &str) -> Option<DefinitionId> {
+        text.parse().map_err(|error: IdError| self.wrong(path, error.to_string(), "write name@version")).ok()
     }
 
     fn json(&mut self, path: &str, text: &str) -> Option<ExactJson> {

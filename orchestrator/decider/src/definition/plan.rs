@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use sagamore_schemas::definition::{Protocol, StepKind};
+use sagamore_schemas::definition::{DefinitionId, Protocol, StepKind};
 use sagamore_schemas::ids::{Name, Span};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -55,6 +55,8 @@ pub struct Plan {
     pub version: u32,
     /// Start to decision.
     pub deadline: Span,
+    /// What undoes a committed transaction of it that was a child.
+    pub compensated_by: Option<DefinitionId>,
     /// In the order of the file. Acyclic.
     pub steps: Vec<PlanStep>,
     /// The step of each branch.
@@ -96,18 +98,54 @@ pub struct PlanStep {
 pub struct PlanBranch {
     /// Unique in the step.
     pub name: Name,
-    /// The service, and so the command topic.
-    pub participant: Name,
+    /// Who does it.
+    pub by: Performer,
     /// The data of `execute`; without it the command carries the data of the start as it is.
     pub input: Option<Template>,
     /// The key of the command's record; without it the transaction id. See [`Template::render_text`].
     pub key: Option<Template>,
 }
 
+/// Who does a branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Performer {
+    /// A service, behind its command topic.
+    Participant(Name),
+    /// A definition, started as a child.
+    Child(DefinitionId),
+}
+
+impl Performer {
+    /// The service, unless it is a child.
+    pub fn participant(&self) -> Option<&Name> {
+        match self {
+            Self::Participant(name) => Some(name),
+            Self::Child(_) => None,
+        }
+    }
+
+    /// The definition of the child, unless it is a service.
+    pub fn child(&self) -> Option<&DefinitionId> {
+        match self {
+            Self::Participant(_) => None,
+            Self::Child(definition) => Some(definition),
+        }
+    }
+}
+
+impl fmt::Display for Performer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Participant(name) => name.fmt(f),
+            Self::Child(definition) => definition.fmt(f),
+        }
+    }
+}
+
 /// When an attempt is followed by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// Attempts, the first one counted; [`Retry::UNBOUNDED`] for a pivot that is executed and for a retriable step.
+    /// Attempts, the first one counted; [`Retry::UNBOUNDED`] for a pivot that is executed, a retriable step, and a child.
     pub attempts: u32,
     /// Pause after the first attempt.
     pub backoff: Span,
@@ -139,14 +177,20 @@ impl Retry {
 
 impl Plan {
     /// From steps whose first branches follow each other.
-    pub(super) fn new(name: Name, version: u32, deadline: Span, steps: Vec<PlanStep>) -> Self {
+    pub(super) fn new(
+        name: Name,
+        version: u32,
+        deadline: Span,
+        compensated_by: Option<DefinitionId>,
+        steps: Vec<PlanStep>,
+    ) -> Self {
         let of_each = steps.iter().enumerate();
         let steps_of_branches = of_each
             .flat_map(|(position, step)| {
                 step.branches.iter().map(move |_| StepIndex::from_position(position))
             })
             .collect();
-        Self { name, version, deadline, steps, steps_of_branches }
+        Self { name, version, deadline, compensated_by, steps, steps_of_branches }
     }
 
     /// How many branches there are.
@@ -194,6 +238,20 @@ impl Plan {
         self.indexed().find(|(_, step)| step.kind == StepKind::Pivot).map(|(index, _)| index)
     }
 
+    /// The definitions it names, with the step that starts each; `None`: what undoes it.
+    pub fn children(&self) -> impl Iterator<Item = (Option<StepIndex>, &DefinitionId)> {
+        let started = self.indexed().flat_map(|(index, step)| {
+            step.branches.iter().filter_map(move |branch| Some((Some(index), branch.by.child()?)))
+        });
+        started.chain(self.compensated_by.iter().map(|definition| (None, definition)))
+    }
+
+    /// The participants it asks, each once.
+    pub fn participants(&self) -> BTreeSet<&Name> {
+        let branches = self.steps.iter().flat_map(|step| &step.branches);
+        branches.filter_map(|branch| branch.by.participant()).collect()
+    }
+
     /// Every `${input.…}` that some step reads, each once, in a fixed order.
     pub fn input_paths(&self) -> BTreeSet<&Path> {
         self.steps.iter().flat_map(PlanStep::paths).filter(|path| path.is_input()).collect()
@@ -215,6 +273,11 @@ impl PlanStep {
     pub fn indexes(&self) -> impl DoubleEndedIterator<Item = BranchIndex> + use<> {
         let first = self.first_branch.position();
         (first..first + self.branches.len()).map(BranchIndex::from_position)
+    }
+
+    /// Whether it starts a definition instead of asking participants.
+    pub fn is_child(&self) -> bool {
+        self.branches.iter().any(|branch| branch.by.child().is_some())
     }
 
     /// Every path in the inputs and keys of this step.

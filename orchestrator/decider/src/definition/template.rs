@@ -190,6 +190,27 @@ impl Template {
     }
 }
 
+impl Template {
+    /// Whether what it renders can have a value where `path` leads: `false` only when it cannot.
+    pub(super) fn may_have(&self, path: &Path) -> bool {
+        let mut node = &self.0;
+        for segment in &path.segments {
+            let found = match node {
+                Node::Value(_) => return true,
+                Node::Literal(json) => return json.starts_with(['{', '[']),
+                Node::Text(_) => None,
+                Node::Array(elements) => segment.parse().ok().and_then(|at: usize| elements.get(at)),
+                Node::Object(fields) => {
+                    fields.iter().rfind(|(key, _)| **key == *quoted(segment)).map(|(_, value)| value)
+                }
+            };
+            let Some(found) = found else { return false };
+            node = found;
+        }
+        true
+    }
+}
+
 struct Output {
     text: String,
     max_bytes: usize,

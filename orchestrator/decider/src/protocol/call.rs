@@ -5,7 +5,7 @@
 
 use sagamore_schemas::wire::{Answer, Operation, Reply};
 
-use super::{decision, saga, two_phase};
+use super::{child, decision, saga, two_phase};
 use crate::definition::plan::{BranchIndex, Retry};
 use crate::planted::{self, Defect};
 use crate::transaction::{BranchPhase, Call, Transaction};
@@ -39,6 +39,9 @@ pub(crate) fn on_reply(
     reply: &Reply<'_>,
     fits: bool,
 ) -> Heeded {
+    if turn.plan.branch(index).0.is_child() {
+        return child::on_reply(turn, transaction, index, reply, fits);
+    }
     let phase = &transaction.branch(index).phase;
     let (operation, attempt) = (reply.address.operation, reply.address.attempt);
     let Some(call) = phase.call() else {
@@ -74,12 +77,19 @@ pub(crate) fn on_reply(
         }
         (Answer::Error | Answer::Pending, _) if !is_asked || attempt != call.attempt => return Heeded::No,
         (Answer::Error, _) => on_no_answer(turn, transaction, index, call, heard.reason("error")),
-        (Answer::Pending, _) => {
-            let due = turn.clock.after(turn.plan.branch(index).0.timeout);
-            turn.enter(transaction, index, BranchPhase::Asked(Call { due, ..call }));
-        }
+        (Answer::Pending, _) => on_pending(turn, transaction, index, call),
     }
     Heeded::Yes
+}
+
+pub(super) fn on_pending(
+    turn: &mut Turn<'_>,
+    transaction: &mut Transaction,
+    index: BranchIndex,
+    call: Call,
+) {
+    let due = turn.clock.after(turn.plan.branch(index).0.timeout);
+    turn.enter(transaction, index, BranchPhase::Asked(Call { due, ..call }));
 }
 
 fn meant(answer: Answer) -> Answer {
@@ -121,7 +131,12 @@ pub(crate) fn on_retry(turn: &mut Turn<'_>, transaction: &mut Transaction) -> Re
     let mut any = false;
     for index in turn.plan.branch_indexes() {
         match transaction.branch(index).phase {
-            BranchPhase::Stuck(call) => ask_again(turn, transaction, index, call, 1),
+            BranchPhase::Stuck(call) => {
+                if turn.plan.branch(index).0.is_child() {
+                    transaction.branch_mut(index).begun = call.attempt + 1;
+                }
+                ask_again(turn, transaction, index, call, 1);
+            }
             BranchPhase::Pausing(call) => ask_again(turn, transaction, index, call, call.tries + 1),
             _ => continue,
         }
@@ -138,6 +153,9 @@ pub(super) fn ask_decided(
     operation: Operation,
 ) {
     let call = turn.first_call(operation);
+    if operation != Operation::Abort && turn.plan.branch(index).0.is_child() {
+        transaction.branch_mut(index).begun = call.attempt;
+    }
     if let Err(reason) = turn.ask(transaction, index, call) {
         transaction.branch_mut(index).reason = Some(reason.into());
         turn.enter(transaction, index, BranchPhase::Stuck(Call { attempt: 0, ..call }));
@@ -162,7 +180,7 @@ pub(super) fn ask_again(
     }
 }
 
-fn on_no_answer(
+pub(super) fn on_no_answer(
     turn: &mut Turn<'_>,
     transaction: &mut Transaction,
     index: BranchIndex,

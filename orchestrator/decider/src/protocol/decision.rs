@@ -18,6 +18,7 @@
 //! | pivot | `execute` | | it was refused, or never asked |
 //! | group in the pivot's place | `prepare` | `commit` | `abort` |
 //! | retriable | | `execute` | never asked |
+//! | one that starts a definition, by its kind | begin a child | begin, if retriable | call it off; if it has committed, begin what undoes it |
 //!
 //! "Passed" is what lets the steps after it begin: done or skipped; before the decision also prepared, for a step that
 //! commits with it. "Its turn": before the decision for all but retriable steps, after commit for these. "Settled":
@@ -33,12 +34,14 @@
 //! | row | phase | on | becomes |
 //! |---|---|---|---|
 //! | T1 | forward | a record that decides to commit | committing |
-//! | T2 | forward | deadline, cancel; the pivot not asked yet | rolling back |
-//! | T3 | forward | deadline, cancel; the pivot asked | as it was, refused |
+//! | T2 | forward | deadline, cancel, called off by its parent; the pivot not asked yet | rolling back |
+//! | T3 | forward | the same; the pivot asked | as it was, refused |
 //! | T4 | forward | a row of a branch with rollback | rolling back |
 //! | T5 | committing | all done or skipped | ended: committed |
 //! | T6 | rolling back | all skipped, refused, undone or aborted | ended: compensated, or aborted when nothing was undone |
 //! | T7 | any | a branch gets stuck | told: stuck; everything else goes on |
+//!
+//! A child that has ended is kept, its parent is told, and it goes when the parent has heard of it (`crate::child`).
 
 use sagamore_schemas::definition::StepKind;
 use sagamore_schemas::log::Decision;
@@ -63,6 +66,7 @@ pub(crate) fn on_cancel(
     reason: &str,
 ) -> Result<(), &'static str> {
     match transaction.phase {
+        Phase::Ended(_) => Err("it has ended"),
         Phase::Forward if !has_way_back(turn, transaction) => {
             Err("the pivot has been asked: no way back is left")
         }
@@ -84,6 +88,7 @@ pub(crate) fn advance(turn: &mut Turn<'_>, transaction: &mut Transaction) -> Opt
     let plan = turn.plan;
     loop {
         match transaction.phase {
+            Phase::Ended(_) => return None,
             Phase::Forward => {
                 let before = |step: &&PlanStep| step.kind == StepKind::Compensatable;
                 plan.steps.iter().filter(before).for_each(|step| commit(turn, transaction, step));
@@ -180,6 +185,9 @@ fn begin(turn: &mut Turn<'_>, transaction: &mut Transaction, step: &PlanStep) ->
     let operation = if step.protocol.is_some() { Operation::Prepare } else { Operation::Execute };
     for index in step.indexes() {
         let call = turn.first_call(operation);
+        if step.is_child() {
+            transaction.branch_mut(index).begun = call.attempt;
+        }
         let asked = wanted.clone().and_then(|_| turn.ask(transaction, index, call));
         let Err(reason) = asked else { continue };
         transaction.branch_mut(index).reason = Some(reason.as_str().into());
@@ -240,10 +248,11 @@ fn undo_ready(turn: &mut Turn<'_>, transaction: &mut Transaction) {
         if transaction.all_of(step, |phase| *phase == BranchPhase::Precommitted) {
             commit(turn, transaction, step);
         }
+        let is_child = step.is_child();
         for index in step.indexes() {
             let operation = match transaction.branch(index).phase {
                 BranchPhase::Prepared => Operation::Abort,
-                BranchPhase::Unknown if step.protocol.is_some() => Operation::Abort,
+                BranchPhase::Unknown if step.protocol.is_some() || is_child => Operation::Abort,
                 BranchPhase::Unknown | BranchPhase::Done => Operation::Compensate,
                 BranchPhase::Waiting
                 | BranchPhase::Asked(_)

@@ -139,9 +139,9 @@ pub const CASES: &[Case] = &[
               x t@3: there are 1 definitions already (setting definitions_max)
             raw {"specversion":"1.0","type":"sagamore.definition.v1","definitionsoffset":3,"data":{"name":"late","version":1,"steps":[]}}  [S21]
             raw {"specversion":"1.0","type":"sagamore.definition.v1","definitionsoffset":9,"data":{"name":"shapeless"}}
-              x not a definition: missing field `version` at line 1 column 20
+              x not a definition, at line 1 column 20
             raw {"specversion":"1.0","type":"sagamore.definition.v1","definitionsoffset":10}
-              x not a definition: invalid type: null, expected struct Definition at line 1 column 4
+              x not a definition, at line 1 column 4
         "#,
     },
     Case {

@@ -491,6 +491,7 @@ fn sent_to(output: &Output) -> &'static str {
     match output.destination {
         Destination::Commands(_) => "commands",
         Destination::Outcomes => read_outcome(output.value.as_deref()).unwrap().outcome.as_str(),
+        Destination::Inbox(_) => "inbox",
         Destination::DeadLetters => "dead-letters",
     }
 }

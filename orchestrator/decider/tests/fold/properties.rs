@@ -65,6 +65,7 @@ impl Witness {
         for transaction in shard.open_transactions() {
             let seen = self.transactions.get(&transaction.birth);
             let decided = match transaction.phase {
+                Phase::Ended(_) => unreachable!("no life here has children"),
                 Phase::Forward => None,
                 Phase::Committing => Some(Decision::Commit),
                 Phase::RollingBack => Some(Decision::Rollback),
@@ -92,6 +93,7 @@ impl Witness {
             Destination::DeadLetters => {
                 assert_eq!(output.value.as_deref(), Some(&logged.value[..]), "it is the record itself");
             }
+            Destination::Inbox(_) => unreachable!("no life here has children"),
             Destination::Commands(_) => self.sees_command(shard, logged, output),
             Destination::Outcomes => {
                 let outcome = read_outcome(output.value.as_deref()).unwrap();

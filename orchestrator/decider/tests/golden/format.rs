@@ -194,6 +194,7 @@ pub fn line(document: &impl Serialize) -> String {
 pub fn out_line(output: &Output) -> String {
     let to = match &output.destination {
         Destination::Commands(participant) => format!("commands.{participant}"),
+        Destination::Inbox(partition) => format!("inbox/{partition}"),
         Destination::Outcomes => "outcomes".to_owned(),
         Destination::DeadLetters => "dead-letters".to_owned(),
     };

@@ -38,6 +38,8 @@ pub struct Scribe {
     shard: Shard,
     lines: Vec<String>,
     said: Vec<Output>,
+    /// How many of them have been passed on where they were said to this very shard.
+    passed_on: usize,
     stored_offset: i64,
     next_offset: i64,
     now: Time,
@@ -62,6 +64,7 @@ pub fn write(script: &Script) -> Golden {
         head,
         lines: Vec::new(),
         said: Vec::new(),
+        passed_on: 0,
         stored_offset: 0,
         next_offset: 0,
         now: Time::from_epoch_ms(T0_MS),
@@ -316,6 +319,32 @@ impl Scribe {
         let (_, plan, _) = all.find(|(id, _, _)| id.to_string() == command.definition).unwrap();
         let step = plan.steps.iter().find(|step| step.name.as_str() == address.step).unwrap();
         if step.is_group { format!("{}/{}", step.name, address.branch) } else { step.name.to_string() }
+    }
+
+    /// What shards have said to each other since the last time arrives, in its order; each `times` times.
+    pub fn pass_on(&mut self, times: usize) {
+        while let Some(output) = self.said.get(self.passed_on).cloned() {
+            self.passed_on += 1;
+            if output.destination == Destination::Inbox(Partition(0)) {
+                let value = output.value.unwrap();
+                (0..times).for_each(|_| self.append(&value));
+            }
+        }
+    }
+
+    /// What they have said since the last time never arrives.
+    pub fn lose(&mut self) {
+        self.passed_on = self.said.len();
+    }
+
+    /// The latest child of a step that was asked for something.
+    pub fn child_of(&self, step: &str) -> String {
+        let of_step = |said: &&Output| {
+            let key = said.key.as_deref().unwrap_or_default();
+            said.destination != Destination::DeadLetters && key.starts_with(format!("{step}.").as_bytes())
+        };
+        let latest = self.said.iter().rev().find(of_step).unwrap();
+        String::from_utf8(latest.key.clone().unwrap()).unwrap()
     }
 
     /// The offset of the next record leaps, as after an aborted Kafka transaction of somebody else.

@@ -6,6 +6,8 @@ use super::scribe::{SECRET, Scribe, Script};
 
 #[path = "atomic.rs"]
 mod atomic;
+#[path = "children.rs"]
+mod children;
 
 /// Every script.
 pub const SCRIPTS: &[Script] = &[
@@ -48,6 +50,7 @@ pub const SCRIPTS: &[Script] = &[
         "precommit between votes and commit; from then on there is no way back",
         atomic::three_phase,
     ),
+    script("children", "a step starts a definition: done, undone, called off, away", children::children),
     script("reserved", "prepared in its place, told the transaction's decision", atomic::reserved),
     script(
         "at-end",

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::timeout;
 
-use sagamore_decider::definition::source;
+use sagamore_decider::definition::source::{self, Severity};
 use sagamore_kafka::topics::TopicsError;
 use sagamore_schemas::ids::{IdError, Span};
 
@@ -20,7 +20,7 @@ use super::Api;
 use super::owner::FORWARDED;
 use super::problem::Problem;
 use super::transactions::{answer, told_by_lanes, told_by_others};
-use crate::findings::{Finding, findings};
+use crate::findings::{Finding, finding, findings};
 use crate::lane::Query;
 use crate::site::apply::{Applied, ApplyError, CommandTopics, apply};
 use crate::site::{Site, SiteError};
@@ -89,7 +89,8 @@ pub(super) async fn define(
             .map_err(|error| Problem::bad_request(format!("the definition is no UTF-8: {error}")))?;
         let checked = source::read(text);
         let found = findings("definition", &checked);
-        let Ok((definition, plan)) = checked.result else { return Err(unsound(&found)) };
+        let source::Checked { source, result, .. } = checked;
+        let Ok((definition, plan)) = result else { return Err(unsound(&found)) };
         let busy = || Problem::unavailable("other definitions are being applied; send it again");
         let turn = timeout(wait, api.0.applies.acquire()).await.map_err(|_| busy())?;
         let _turn = turn.map_err(|_| busy())?;
@@ -101,7 +102,7 @@ pub(super) async fn define(
         let applied = tokio::task::spawn_blocking(applying)
             .await
             .map_err(|error| Problem::unexpected(error.to_string()))?
-            .map_err(|error| problem_of(&error))?;
+            .map_err(|error| problem_of(&error, &source))?;
         let status = match (applied.complete, applied.was_there) {
             (false, _) => StatusCode::ACCEPTED,
             (true, false) => StatusCode::CREATED,
@@ -125,10 +126,14 @@ fn unsound(found: &[Finding]) -> Problem {
         .with("problems", json!(found))
 }
 
-fn problem_of(error: &ApplyError) -> Problem {
+fn problem_of(error: &ApplyError, source: &source::Source) -> Problem {
     let detail = error.to_string();
     match error {
         ApplyError::Conflict { .. } => Problem::new(StatusCode::CONFLICT, "conflict", detail),
+        ApplyError::Children(problems) => {
+            let found = problems.iter().map(|problem| finding("definition", source, Severity::Error, problem));
+            unsound(&found.collect::<Vec<_>>())
+        }
         ApplyError::Lost { .. } => Problem::unexpected(detail),
         ApplyError::Site(SiteError::Topics(TopicsError::Create { .. } | TopicsError::Alter { .. })) => {
             Problem::new(StatusCode::FORBIDDEN, "not-allowed", detail)

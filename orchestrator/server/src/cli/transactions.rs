@@ -183,6 +183,8 @@ struct Shown {
     #[serde(default)]
     reason: Option<String>,
     #[serde(default)]
+    parent: Option<String>,
+    #[serde(default)]
     steps: Vec<ShownStep>,
 }
 
@@ -193,6 +195,8 @@ struct ShownStep {
     branch: Option<String>,
     #[serde(default)]
     participant: Option<String>,
+    #[serde(default)]
+    child: Option<String>,
     phase: String,
     #[serde(default)]
     operation: Option<String>,
@@ -467,6 +471,12 @@ impl ShownStep {
     fn called(&self) -> String {
         self.branch.as_ref().map_or_else(|| self.step.clone(), |branch| format!("{}/{branch}", self.step))
     }
+
+    /// The participant, or the definition it starts and the child.
+    fn done_by(&self) -> String {
+        let by = self.participant.clone().unwrap_or_default();
+        self.child.as_ref().map_or_else(|| by.clone(), |child| format!("{by} as {child}"))
+    }
 }
 
 fn one_table(shown: &Shown) -> String {
@@ -474,6 +484,7 @@ fn one_table(shown: &Shown) -> String {
     let fields = [
         ("reason", shown.reason.clone()),
         ("definition", shown.definition.clone()),
+        ("parent", shown.parent.clone()),
         ("birth", shown.birth.clone()),
         ("revision", shown.revision.map(|revision| revision.to_string())),
         ("started", shown.started.clone()),
@@ -485,7 +496,7 @@ fn one_table(shown: &Shown) -> String {
         let row = |step: &ShownStep| {
             [
                 step.called(),
-                text(&step.participant),
+                step.done_by(),
                 step.phase.clone(),
                 text(&step.operation),
                 step.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),

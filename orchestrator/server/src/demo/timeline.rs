@@ -235,6 +235,7 @@ fn input(value: Option<&[u8]>) -> Option<What> {
         Input::Timer(_)
         | Input::Undeliverable(_)
         | Input::Inquiry(_)
+        | Input::Child(_)
         | Input::Verb(_)
         | Input::Shard(_)
         | Input::Definition(_) => What::Input { label: input.label() },

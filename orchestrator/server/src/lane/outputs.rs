@@ -112,6 +112,7 @@ impl OutputProducer {
         let origin = Box::new(Origin { tenure, ticket: Some(ticket) });
         let (topic, home) = match route {
             Route::OwnInbox => (self.inbox.as_str(), Some(tenure.partition)),
+            Route::To(Destination::Inbox(home)) => (self.inbox.as_str(), Some(home.0)),
             Route::To(destination) => {
                 if let Destination::Commands(participant) = destination
                     && !self.topics.contains_key(destination)

@@ -10,6 +10,7 @@ use std::fmt;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use sagamore_decider::definition::check::Problem;
 use sagamore_decider::definition::plan::Plan;
 use sagamore_kafka::topics::{Change, Layout, TopicsError, ensure_command_topics};
 use sagamore_schemas::definition::Definition;
@@ -18,6 +19,7 @@ use sagamore_schemas::topics::Topic;
 use serde::Serialize;
 
 use super::catalogue::{Catalogue, Entry};
+use super::children::judge;
 use super::{NewRecord, Site, SiteError};
 
 /// Which command topics are created.
@@ -43,6 +45,9 @@ pub enum ApplyError {
         /// The least version that is free.
         next: u32,
     },
+    /// What it names is not there, or is no child for it.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Children(Vec<Problem>),
     /// It was written, and is not there.
     #[error("{id} was written at {written:?} and is not there")]
     Lost {
@@ -98,7 +103,7 @@ pub fn apply(
     wait: Duration,
 ) -> Result<Applied, ApplyError> {
     let partitions = site.instance()?.partitions;
-    let known = known(site, definition)?;
+    let known = placed(site, definition, plan)?;
     let topics = match topics {
         CommandTopics::LeaveAlone => Vec::new(),
         CommandTopics::Create(replication) => {
@@ -107,7 +112,8 @@ pub fn apply(
                 None => site.replication()?,
             };
             let layout = Layout { prefix: site.prefix.clone(), partitions, replication };
-            ensure_command_topics(&site.settings, &layout, &participants(plan))?
+            let participants: Vec<Name> = plan.participants().into_iter().cloned().collect();
+            ensure_command_topics(&site.settings, &layout, &participants)?
         }
     };
     let (offset, was_there) = match known {
@@ -140,9 +146,23 @@ fn write(site: &Site, definition: &Definition) -> Result<i64, ApplyError> {
     known(site, definition)?.ok_or_else(|| ApplyError::Lost { id: id_of(definition), written })
 }
 
+/// Where it stands already, or nothing if it may be written: what it names is there.
+fn placed(site: &Site, definition: &Definition, plan: &Plan) -> Result<Option<i64>, ApplyError> {
+    let catalogue = Catalogue::read(site)?;
+    let known = same(&catalogue, definition)?;
+    let problems = match known {
+        Some(_) => Vec::new(),
+        None => judge(plan, |id| catalogue.definition(id).cloned()),
+    };
+    if problems.is_empty() { Ok(known) } else { Err(ApplyError::Children(problems)) }
+}
+
 /// Where it stands already; an error if something else stands there.
 fn known(site: &Site, definition: &Definition) -> Result<Option<i64>, ApplyError> {
-    let catalogue = Catalogue::read(site)?;
+    same(&Catalogue::read(site)?, definition)
+}
+
+fn same(catalogue: &Catalogue, definition: &Definition) -> Result<Option<i64>, ApplyError> {
     let Some(entry) = catalogue.same_id(definition) else { return Ok(None) };
     if entry.definition.to_canonical_json() == definition.to_canonical_json() {
         return Ok(Some(entry.offset));
@@ -163,13 +183,6 @@ fn conflict<'a>(
 /// `name@version`.
 pub fn id_of(definition: &Definition) -> String {
     format!("{}@{}", definition.name, definition.version)
-}
-
-/// The participants of a plan, each once, in the order of the alphabet.
-pub fn participants(plan: &Plan) -> Vec<Name> {
-    let branches = plan.steps.iter().flat_map(|step| &step.branches);
-    let unique: BTreeSet<_> = branches.map(|branch| branch.participant.clone()).collect();
-    unique.into_iter().collect()
 }
 
 #[cfg(test)]

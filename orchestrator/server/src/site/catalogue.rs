@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rdkafka::message::Message;
-use sagamore_schemas::definition::Definition;
+use sagamore_schemas::definition::{Definition, DefinitionId};
 use sagamore_schemas::ids::Name;
 use sagamore_schemas::topics::Topic;
 use sagamore_schemas::wire::DefinitionRef;
@@ -61,6 +61,11 @@ impl Catalogue {
     /// What has been applied under the name and version of this one.
     pub fn same_id(&self, definition: &Definition) -> Option<&Entry> {
         self.by_id.get(&(definition.name.clone(), definition.version))
+    }
+
+    /// That very version.
+    pub fn definition(&self, id: &DefinitionId) -> Option<&Definition> {
+        self.by_id.get(&(id.name.clone(), id.version)).map(|entry| &entry.definition)
     }
 
     /// The one of that version; without one, the highest.

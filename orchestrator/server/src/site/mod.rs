@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod catalogue;
+pub mod children;
 
 mod error;
 mod journal;

@@ -190,7 +190,7 @@ impl<'a> World<'a> {
                         run.outcome = read_outcome(output.value.as_deref()).unwrap().outcome;
                         run.end_ms = self.since(born);
                     }
-                    Destination::DeadLetters => panic!("a dead letter: {output:?}"),
+                    Destination::Inbox(_) | Destination::DeadLetters => panic!("a dead letter: {output:?}"),
                 }
             }
             let phase = self.shard.open_transactions().find(|open| open.id == id).map(|open| open.phase);

@@ -16,7 +16,7 @@ use sagamore_fuzz::mutate::{Damage, damage, damaged};
 use sagamore_fuzz::{Target, root};
 use sagamore_schemas::ids::{Birth, Time};
 use sagamore_schemas::log::CHECKPOINT_KEY;
-use sagamore_schemas::wire::{Asked, Input, OutcomeKind, read_asked, read_input, read_outcome};
+use sagamore_schemas::wire::{Answer, Asked, Input, OutcomeKind, read_asked, read_input, read_outcome};
 use serde::Deserialize;
 
 use crate::format::{Bytes, Golden, Head, In, Line, line};
@@ -167,6 +167,7 @@ fn addressed(value: Option<&[u8]>) -> Option<(String, Option<Birth>)> {
         Ok(Input::Timer(timer)) => (timer.subject.to_string(), Some(timer.birth)),
         Ok(Input::Undeliverable(lost)) => (lost.address.subject.to_string(), Some(lost.address.birth)),
         Ok(Input::Inquiry(inquiry)) => (inquiry.subject.to_string(), Some(inquiry.birth)),
+        Ok(Input::Child(said)) => (said.subject.to_string(), Some(said.parent.birth)),
         Ok(Input::Verb(verb)) => (verb.subject.to_string(), None),
         Ok(Input::Shard(_) | Input::Definition(_)) => return None,
         Err(error) => (error.start?.to_string(), None),
@@ -206,6 +207,11 @@ fn is_nobody_elses(
         let (id, birth) = match &output.destination {
             Destination::DeadLetters => continue,
             Destination::Outcomes => (read_outcome(output.value.as_deref()).unwrap().subject, None),
+            Destination::Inbox(_) => match read_input(output.value.as_deref()).unwrap() {
+                Input::Child(said) => (said.parent.subject, Some(said.parent.birth)),
+                // A child has ended, by whatever its own cause was.
+                _ => continue,
+            },
             Destination::Commands(_) => match read_asked(output.value.as_deref()).unwrap() {
                 Asked::Command(command) => (command.address.subject, Some(command.address.birth)),
                 Asked::Verdict(verdict) => (verdict.inquiry.subject, Some(verdict.inquiry.birth)),
@@ -225,7 +231,12 @@ struct Id {
 
 /// One id, one content; a repeated outcome leaves data and reason out.
 fn is_said_once(told: &mut BTreeMap<String, Output>, output: &Output) {
-    if output.destination == Destination::DeadLetters {
+    let is_no = |output: &Output| match read_input(output.value.as_deref()) {
+        Ok(Input::Reply(reply)) => reply.outcome != Answer::Ok,
+        _ => false,
+    };
+    // Why a child is not begun may change from one damaged request to the next.
+    if output.destination == Destination::DeadLetters || is_no(output) {
         return;
     }
     let Id { id } = serde_json::from_slice(output.value.as_deref().unwrap()).unwrap();

@@ -27,6 +27,7 @@ fn input(bytes: &[u8]) {
         Input::Timer(timer) => timer.to_json(),
         Input::Undeliverable(lost) => lost.to_json(),
         Input::Inquiry(inquiry) => inquiry.to_json(),
+        Input::Child(said) => said.to_json(),
         Input::Verb(verb) => verb.to_json(),
         Input::Shard(verb) => verb.to_json(Partition(0)),
         Input::Definition(definition) => definition.to_json(),

@@ -53,7 +53,11 @@ pub(super) fn deadline_warning(plan: &Plan) -> Option<Problem> {
     })
 }
 
+/// A child is not counted: it has a deadline of its own.
 fn worst_case_ms(step: &PlanStep) -> u64 {
+    if step.is_child() {
+        return 0;
+    }
     let attempts_ms = step.timeout.as_ms().saturating_mul(step.retry.attempts.into());
     attempts_ms.saturating_add(pauses_ms(step.retry))
 }
@@ -67,6 +71,9 @@ fn arithmetic(plan: &Plan, way_back: &[StepIndex]) -> String {
     const SHOWN: usize = 6;
     let part = |&index: &StepIndex| {
         let PlanStep { name, timeout, retry, .. } = plan.step(index);
+        if retry.attempts == Retry::UNBOUNDED {
+            return format!("{name}, a child, is not counted");
+        }
         let (pauses, total) = (human(pauses_ms(*retry)), human(worst_case_ms(plan.step(index))));
         format!("{name} {} x {} + {pauses} of pauses = {total}", retry.attempts, human(timeout.as_ms()))
     };

@@ -12,7 +12,7 @@ use super::problem::ProblemCode;
 use super::shapes::name_of;
 use super::words::{nearest, unknown_step};
 use crate::definition::condition::{Condition, ConditionError, ConditionFault, Path};
-use crate::definition::plan::{BranchIndex, PlanBranch};
+use crate::definition::plan::{BranchIndex, Performer, PlanBranch};
 use crate::definition::template::{
     PATH_SEGMENTS_MAX, PATHS_MAX, ResultPath, Template, TemplateError, TemplateFault,
 };
@@ -41,19 +41,22 @@ impl Check {
             let when = self.condition(&place, &at);
             let asks_for = |of: usize| asks_for(definition, when.as_ref(), &first_branches, position, of);
             place.is_wanted = &asks_for;
-            let own = step.participant.iter().map(|participant| {
-                let name = participant.clone();
-                (at.clone(), name, participant, &step.input, &step.key)
-            });
+            let by = match (&step.participant, &step.definition) {
+                (Some(participant), _) => Some((participant, Performer::Participant(participant.clone()))),
+                (None, Some(child)) => Some((&child.name, Performer::Child(child.clone()))),
+                (None, None) => None,
+            };
+            let own = by.into_iter().map(|(name, by)| (at.clone(), name.clone(), by, &step.input, &step.key));
             let grouped = step.branches.iter().flatten().enumerate().map(|(number, branch)| {
                 let name = name_of(branch).clone();
-                (format!("{at}.branches[{number}]"), name, &branch.participant, &branch.input, &branch.key)
+                let by = Performer::Participant(branch.participant.clone());
+                (format!("{at}.branches[{number}]"), name, by, &branch.input, &branch.key)
             });
-            let branches = own.chain(grouped).map(|(at, name, participant, input, key)| {
+            let branches = own.chain(grouped).map(|(at, name, by, input, key)| {
                 let key = key.clone().map(ExactJson::Text);
                 PlanBranch {
                     name,
-                    participant: participant.clone(),
+                    by,
                     input: self.template(&place, &format!("{at}.input"), input.as_ref()),
                     key: self.template(&place, &format!("{at}.key"), key.as_ref()),
                 }

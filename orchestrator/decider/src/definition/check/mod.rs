@@ -8,8 +8,10 @@
 //! shapes    fields of a step that go together        numbers   bounds
 //! graph     names, cycles, fan-out                   kinds     one point of no return, and what comes before and after it
 //! inputs    `${…}` that exists on every path         deadline  the worst case against it (a warning)
+//! children  the other definitions it names
 //! ```
 
+mod children;
 mod deadline;
 mod graph;
 mod inputs;
@@ -22,6 +24,7 @@ mod words;
 use sagamore_schemas::definition::{Definition, Protocol, Step, StepKind, defaults};
 use sagamore_schemas::ids::Span;
 
+pub use self::children::children;
 use self::deadline::deadline_warning;
 use self::graph::Graph;
 use self::inputs::first_branches;
@@ -145,6 +148,7 @@ fn assembled(
         definition.name.clone(),
         definition.version,
         definition.deadline.unwrap_or(defaults::DEADLINE),
+        definition.compensated_by.clone(),
         steps,
     )
 }
@@ -152,6 +156,7 @@ fn assembled(
 fn retry_of(step: &Step) -> Retry {
     let retry = step.retry.clone().unwrap_or_default();
     let attempts = match step.kind {
+        _ if step.definition.is_some() => Retry::UNBOUNDED,
         StepKind::Pivot | StepKind::Retriable => Retry::UNBOUNDED,
         StepKind::Compensatable | StepKind::Reserved => retry.attempts.unwrap_or(defaults::ATTEMPTS),
     };

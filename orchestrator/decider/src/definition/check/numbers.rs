@@ -55,6 +55,9 @@ impl Check {
         let until = match step.kind {
             StepKind::Pivot => "a pivot is asked until it answers",
             StepKind::Retriable => "a retriable step is tried until it succeeds",
+            StepKind::Compensatable | StepKind::Reserved if step.definition.is_some() => {
+                "a child is asked until it has ended: its own deadline bounds it"
+            }
             StepKind::Compensatable | StepKind::Reserved => return,
         };
         if let Some(attempts) = retry.attempts {
@@ -62,7 +65,7 @@ impl Check {
                 ProblemCode::FiniteAttempts,
                 format!("{path}.attempts"),
                 format!("step `{}` has {attempts} attempts, but {until}", step.name),
-                "remove `attempts`, or make the step compensatable",
+                if step.definition.is_some() { "remove `attempts`" } else { "remove `attempts`, or make the step compensatable" },
             );
         }
     }

@@ -83,6 +83,12 @@ problem_codes! {
     NotAnAncestor = "not-an-ancestor",
     /// A result of a step that may have been skipped.
     MayBeSkipped = "may-be-skipped",
+    /// A definition that has not been applied.
+    UnknownDefinition = "unknown-definition",
+    /// A child that cannot be undone, where it may have to be.
+    NoWayBack = "no-way-back",
+    /// An input of a child that lacks what the child reads.
+    MissingInput = "missing-input",
     /// A condition that cannot be read.
     BadCondition = "bad-condition",
     /// Warning: branches may decide by themselves, and differently when the assumption fails.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sagamore_schemas::definition::{Branch, CommitPlace, Definition, Protocol, Step, StepKind};
+use sagamore_schemas::definition::{Branch, CommitPlace, Definition, DefinitionId, Protocol, Step, StepKind};
 use sagamore_schemas::ids::Name;
 
 use super::problem::ProblemCode;
@@ -31,6 +31,15 @@ impl Check {
             }
             self.termination(&at, step);
         }
+        let own = DefinitionId { name: definition.name.clone(), version: definition.version };
+        let named = definition.steps.iter().enumerate().map(|(position, step)| {
+            (format!("steps[{position}].definition"), step.definition.as_ref())
+        });
+        let named = named.chain([("compensated_by".to_owned(), definition.compensated_by.as_ref())]);
+        for (path, _) in named.filter(|(_, named)| *named == Some(&own)) {
+            let help = "name another one: what a definition names is applied before it";
+            self.add(ProblemCode::Cycle, path, format!("{own} names itself"), help);
+        }
         let count: usize =
             definition.steps.iter().map(|step| step.branches.as_ref().map_or(1, Vec::len)).sum();
         if count > BRANCHES_MAX {
@@ -44,13 +53,21 @@ impl Check {
     }
 
     fn single(&mut self, at: &str, step: &Step) {
-        if step.participant.is_none() {
-            self.add(
+        match (&step.participant, &step.definition) {
+            (None, None) => self.add(
                 ProblemCode::MissingField,
                 at,
                 "this step has no `participant`",
                 "name the service that does it: `participant: …`",
-            );
+            ),
+            (Some(_), Some(_)) => self.add(
+                ProblemCode::Contradiction,
+                format!("{at}.definition"),
+                format!("`{}` has a `participant` and starts a `definition`", step.name),
+                "keep one of the two: who does the step",
+            ),
+            (None, Some(_)) => self.child(at, step),
+            (Some(_), None) => {}
         }
         if step.commit.is_some() {
             self.add(
@@ -62,8 +79,28 @@ impl Check {
         }
     }
 
+    fn child(&mut self, at: &str, step: &Step) {
+        if step.kind == StepKind::Reserved {
+            self.add(
+                ProblemCode::Contradiction,
+                format!("{at}.kind"),
+                format!("`{}` starts a definition, which cannot be prepared", step.name),
+                "make it compensatable, the pivot, or retriable",
+            );
+        }
+        if step.key.is_some() {
+            self.add(
+                ProblemCode::Contradiction,
+                format!("{at}.key"),
+                "`key` of a step that starts a definition",
+                "take it away: a child lives where the hash of its id says",
+            );
+        }
+    }
+
     fn group(&mut self, at: &str, step: &Step, branches: &[Branch]) {
         let own = [
+            ("definition", step.definition.is_some()),
             ("participant", step.participant.is_some()),
             ("input", step.input.is_some()),
             ("key", step.key.is_some()),

@@ -63,6 +63,7 @@ prop_compose! {
     ) -> Step {
         let step = Step {
             name,
+            definition: None,
             participant,
             protocol: None,
             branches: None,
@@ -88,7 +89,7 @@ prop_compose! {
     fn definition()(version in 0u32..3, deadline in span(), steps in proptest::collection::vec(step(), 0..6))
         -> Definition
     {
-        Definition { name: "d".parse().unwrap(), version, deadline, steps }
+        Definition { name: "d".parse().unwrap(), version, deadline, compensated_by: None, steps }
     }
 }
 
@@ -123,7 +124,8 @@ proptest! {
 fn the_largest_graph_is_checked_at_once() {
     let step = |position: usize| Step {
         name: format!("s{position}").parse().unwrap(),
-        participant: Some("p".parse().unwrap()),
+        definition: None,
+            participant: Some("p".parse().unwrap()),
         protocol: None,
         branches: None,
         commit: None,
@@ -139,7 +141,7 @@ fn the_largest_graph_is_checked_at_once() {
     };
     let mut steps: Vec<Step> = (0..STEPS_MAX).map(step).collect();
     steps[STEPS_MAX - 1].after = Some(Vec::new());
-    let definition = Definition { name: "d".parse().unwrap(), version: 1, deadline: None, steps };
+    let definition = Definition { name: "d".parse().unwrap(), version: 1, deadline: None, compensated_by: None, steps };
     let plan = compile(&definition).unwrap();
     assert_eq!(warnings(&plan).len(), 1);
     assert_eq!(plan.step(StepIndex(0)).after, [StepIndex(1)]);

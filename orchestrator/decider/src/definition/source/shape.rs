@@ -78,6 +78,9 @@ impl Shape {
             | ProblemCode::MayBeSkipped
             | ProblemCode::NotAnAncestor => is_graph_known,
             ProblemCode::Unreadable
+            | ProblemCode::UnknownDefinition
+            | ProblemCode::NoWayBack
+            | ProblemCode::MissingInput
             | ProblemCode::DuplicateKey
             | ProblemCode::UnknownField
             | ProblemCode::MissingField
@@ -218,6 +221,7 @@ fn told(message: &str, path: &str) -> (ProblemCode, String, String) {
     let help = match path.rsplit('.').next().unwrap_or_default() {
         "deadline" | "timeout" | "backoff" | "max" => "write an integer and ms, s, m, h or d, such as 30s",
         "version" | "attempts" | "factor" => "write a whole number, without quotes",
+        "definition" | "compensated_by" => "write name@version, such as refund@2",
         "name" | "participant" => "write 1-32 characters of a-z, 0-9 and -",
         last if last.starts_with("after") => "write a list of step names, such as [reserve, pay]",
         "input" => "let the participant build what is so deep",

@@ -1,5 +1,6 @@
 //! Definitions in one line: `a; b after= attempts=2; c pivot; d retriable input={"x":"${steps.a.x}"}`, and with groups
-//! `pay two-phase branches=x+y commit=at-end; hold reserved`, where `input` is the last branch's.
+//! `pay two-phase branches=x+y commit=at-end; hold reserved`, where `input` is the last branch's;
+//! with children `name=refund; undo=recharge@1; pay` and `back child=refund@1`.
 
 use std::fmt::Write as _;
 
@@ -11,6 +12,14 @@ pub fn definition(line: &str) -> String {
     for part in line.split(';').map(str::trim) {
         if let Some(deadline) = part.strip_prefix("deadline=") {
             write!(head, r#","deadline":"{deadline}""#).unwrap();
+            continue;
+        }
+        if let Some(name) = part.strip_prefix("name=") {
+            head = head.replace(r#""name":"t""#, &format!(r#""name":"{name}""#));
+            continue;
+        }
+        if let Some(undoes) = part.strip_prefix("undo=") {
+            write!(head, r#","compensated_by":"{undoes}""#).unwrap();
             continue;
         }
         if let Some(version) = part.strip_prefix("version=") {
@@ -26,7 +35,7 @@ fn step(part: &str) -> String {
     let mut words = part.split_whitespace();
     let name = words.next().unwrap();
     let mut fields = format!(r#""name":"{name}""#);
-    if !part.contains("branches=") {
+    if !part.contains("branches=") && !part.contains("child=") {
         write!(fields, r#","participant":"{name}""#).unwrap();
     }
     let mut retry = Vec::new();
@@ -36,6 +45,7 @@ fn step(part: &str) -> String {
     for word in words {
         match word.split_once('=') {
             None if word == "undone" => {}
+            Some(("child", definition)) => write!(fields, r#","definition":"{definition}""#).unwrap(),
             None if word.ends_with("-phase") => write!(fields, r#","protocol":"{word}""#).unwrap(),
             Some(("branches", names)) => {
                 let last = names.split('+').next_back().unwrap();

@@ -14,6 +14,8 @@ pub struct RowsTaken {
     phases: BTreeMap<(String, String, Option<String>), String>,
     /// Steps under a protocol, by name: their rows are others.
     pub committing: BTreeSet<String>,
+    /// Steps that start a definition, by name.
+    pub children: BTreeSet<String>,
     chain: Option<sagamore_schemas::log::Digest256>,
     /// All rows so far.
     pub rows: BTreeSet<String>,
@@ -26,6 +28,7 @@ impl RowsTaken {
             include_str!("../../../src/protocol/saga.rs"),
             include_str!("../../../src/protocol/two_phase.rs"),
             include_str!("../../../src/protocol/three_phase.rs"),
+            include_str!("../../../src/protocol/child.rs"),
             include_str!("../../../src/protocol/decision.rs"),
         ];
         let specified: BTreeSet<String> = tables
@@ -36,7 +39,7 @@ impl RowsTaken {
             .filter(|word| word.len() >= 2 && word[1..].bytes().all(|byte| byte.is_ascii_digit()))
             .map(str::to_owned)
             .collect();
-        let last = ["S21", "P22", "H5", "T7"];
+        let last = ["S21", "P22", "H5", "C19", "T7"];
         assert!(last.iter().all(|row| specified.contains(*row)), "the tables were found: {specified:?}");
         specified
     }
@@ -71,12 +74,16 @@ impl RowsTaken {
             let key = (birth.to_string(), change.step.to_string(), branch);
             let before = self.phases.insert(key, change.phase.clone()).unwrap_or_else(|| "waiting".into());
             let commits = self.committing.contains(change.step.as_str());
+            if self.children.contains(change.step.as_str()) {
+                rows.push(child_row(entry, &before, &change.phase));
+                continue;
+            }
             let row = commits.then(|| committing_row(entry, own, &before, &change.phase)).flatten();
             rows.push(row.unwrap_or_else(|| saga_row(entry, own, &before, &change.phase)));
         }
         rows.extend(entry.decision.map(|decision| match (decision, entry.input.as_str()) {
             (Decision::Commit, _) => "T1",
-            (Decision::Rollback, "cancel") => "T2",
+            (Decision::Rollback, "cancel" | "call-off") => "T2",
             (Decision::Rollback, "timer") if entry.step.is_none() => "T2",
             (Decision::Rollback, _) => "T4",
         }));
@@ -133,6 +140,34 @@ fn committing_row(entry: &Entry, own: bool, before: &str, after: &str) -> Option
         ("stuck", "asked") if entry.input == "retry" => "P20",
         _ => panic!("no row: {before} -> {after} by {entry:?}"),
     })
+}
+
+/// The row of a step that starts a definition.
+fn child_row(entry: &Entry, before: &str, after: &str) -> &'static str {
+    let word = |phase: &str| phase.split(' ').next().unwrap_or_default().to_owned();
+    let is = |operation: &str| before.contains(operation) || after.contains(operation);
+    let refused = entry.answer == Some(Answer::Refused);
+    match (word(before).as_str(), word(after).as_str()) {
+        ("waiting", "asked") if after == "asked execute 1" => "C1",
+        ("waiting" | "stuck", "skipped" | "refused" | "stuck") => "C2",
+        ("asked" | "pausing", "done") if is("abort") => "C14",
+        ("asked" | "pausing", "done") if entry.decision == Some(Decision::Rollback) => "C4",
+        ("asked" | "pausing", "done") => "C3",
+        ("asked" | "pausing", "stuck") if is("execute") && refused => "C5",
+        ("asked" | "pausing", "refused") if refused => "C6",
+        ("asked", "asked") if before == after && entry.answer == Some(Answer::Pending) => "C7",
+        ("asked", "pausing") => "C8",
+        ("pausing", "asked") => "C9",
+        ("asked" | "pausing", "unknown") if is("execute") => "C10",
+        ("unknown", "asked") if after == "asked abort 1" => "C11",
+        ("asked" | "pausing", "aborted") if is("abort") => "C12",
+        ("asked" | "pausing", "undone") if is("abort") => "C13",
+        ("done", "asked") if after == "asked compensate 1" => "C15",
+        ("asked" | "pausing", "undone") if is("compensate") => "C16",
+        ("asked" | "pausing", "stuck") if is("compensate") && refused => "C17",
+        ("stuck", "asked") if entry.input == "retry" => "C18",
+        _ => panic!("no row: {before} -> {after} by {entry:?}"),
+    }
 }
 
 fn saga_row(entry: &Entry, own: bool, before: &str, after: &str) -> &'static str {

@@ -11,6 +11,8 @@
 //! inquire STEP/BRANCH        a branch in doubt asks; of another birth with @OFFSET at the end
 //! cancel WHY, retry WHY      verbs, about the latest id; @REVISION at the end of WHY is compare and set
 //! settings JSON, level N     verbs about the shard
+//! post LABEL                 what one shard said to another arrives: the latest of that label, again if it is
+//!                            named again
 //! define LINE                another definition
 //! raw JSON                   anything
 //! ```
@@ -21,7 +23,7 @@ use std::fmt::Write as _;
 use sagamore_decider::output::{Destination, Notice, Output};
 use sagamore_schemas::ids::{Span, Time, TransactionId};
 use sagamore_schemas::wire::{
-    Address, Answer, Asked, Authority, Input, Inquiry, Occasion, OutcomeKind, Payload, PayloadRef,
+    Address, Answer, Asked, Authority, ChildWish, Input, Inquiry, Occasion, OutcomeKind, Payload, PayloadRef,
     REASON_EXPIRED, Reply, ShardVerb, ShardWish, Start, Undeliverable, Verb, Verdict, Wish, read_asked,
     read_command, read_input, read_outcome,
 };
@@ -67,13 +69,13 @@ impl Played {
     /// What was told to whom, without the offsets, which differ where records stand twice.
     fn commands_and_outcomes(&self) -> Vec<String> {
         let told = self.world.told.values().filter_map(|output| match &output.destination {
-            Destination::DeadLetters => None,
+            Destination::DeadLetters | Destination::Inbox(_) => None,
             Destination::Commands(_) => {
                 let Ok(Asked::Command(command)) = read_asked(output.value.as_deref()) else { return None };
                 let address = command.address;
                 Some(format!(
                     "{} {} {} {}",
-                    address.subject,
+                    unhashed(&address.subject),
                     called(&address),
                     address.operation,
                     address.attempt
@@ -82,7 +84,7 @@ impl Played {
             Destination::Outcomes => {
                 let outcome = read_outcome(output.value.as_deref()).unwrap();
                 let refused = outcome.outcome == OutcomeKind::Refused;
-                (!refused).then(|| format!("{} {}", outcome.subject, outcome.outcome))
+                (!refused).then(|| format!("{} {}", unhashed(&outcome.subject), outcome.outcome))
             }
         });
         let mut told: Vec<String> = told.collect();
@@ -92,12 +94,19 @@ impl Played {
     }
 }
 
+/// The id of a child holds a hash of its parent's birth, which differs where records stand twice.
+fn unhashed(id: &TransactionId) -> &str {
+    id.as_str().split('.').next().unwrap_or_default()
+}
+
 /// Plays the case.
 pub fn play(case: &Case, fault: Fault) -> Played {
     let mut player = Player {
         world: World::new(fault),
         latest: "t".parse().unwrap(),
         commands: BTreeMap::new(),
+        mail: BTreeMap::new(),
+        children: Vec::new(),
         tree: String::new(),
     };
     let given = player.world.define(&definition(case.given));
@@ -112,6 +121,10 @@ struct Player {
     world: World,
     latest: TransactionId,
     commands: BTreeMap<String, Vec<Vec<u8>>>,
+    /// What shards said to each other, by label.
+    mail: BTreeMap<String, Vec<u8>>,
+    /// Ids of children, in the order of their appearance.
+    children: Vec<TransactionId>,
     tree: String,
 }
 
@@ -129,7 +142,14 @@ impl Player {
                 self.ring(due);
             }
             "start" => self.start(line, rest),
-            "on" => self.latest = rest.parse().unwrap(),
+            "on" => self.latest = self.id_of(rest),
+            "post" => {
+                let Some(value) = self.mail.get(rest).cloned() else {
+                    panic!("{line}: there are {:?}", self.mail.keys())
+                };
+                let effect = self.world.apply(&value);
+                self.print(line, effect);
+            }
             "cancel" => self.verb(line, Wish::Cancel, rest),
             "retry" => self.verb(line, Wish::Retry, rest),
             "settings" => {
@@ -150,10 +170,64 @@ impl Player {
         }
     }
 
+    /// `refund#1` is the first child of a step `refund`.
+    fn id_of(&self, name: &str) -> TransactionId {
+        let Some((step, number)) = name.split_once('#') else { return name.parse().unwrap() };
+        let of_step = |id: &&TransactionId| id.as_str().split('.').next() == Some(step);
+        self.children.iter().filter(of_step).nth(number.parse::<usize>().unwrap() - 1).unwrap().clone()
+    }
+
+    fn name_of(&mut self, id: &TransactionId) -> String {
+        let Some((step, _)) = id.as_str().split_once('.') else { return id.to_string() };
+        if !self.children.contains(id) {
+            self.children.push(id.clone());
+        }
+        let of_step = |id: &&TransactionId| id.as_str().split('.').next() == Some(step);
+        let number = self.children.iter().filter(of_step).position(|known| known == id).unwrap() + 1;
+        format!("{step}#{number}")
+    }
+
+    /// What one shard says to another: its label, and what stands behind it.
+    fn label(&mut self, value: &[u8]) -> (String, String) {
+        let json = |data: &PayloadRef<'_>| match data {
+            PayloadRef::Json(raw) if raw.get() != "{}" => format!(" {}", shortened(raw.get())),
+            PayloadRef::Json(_) | PayloadRef::Base64(_) | PayloadRef::Absent => String::new(),
+        };
+        match read_input(Some(value)).unwrap() {
+            Input::Child(said) => {
+                let (name, attempt) = (self.name_of(&said.subject), said.parent.attempt);
+                let count = if attempt == 1 { String::new() } else { format!(" {attempt}") };
+                let definition = match said.wish {
+                    ChildWish::Begin => format!(" {}", said.definition),
+                    ChildWish::CallOff | ChildWish::Forget => String::new(),
+                };
+                let label = format!("{} {name}{count}", said.wish.as_str());
+                (label, format!("{definition}{}", json(&said.data)))
+            }
+            Input::Reply(reply) => {
+                let Address { step, operation, attempt, .. } = &reply.address;
+                let label = format!("{step} {operation} {attempt} {}", reply.outcome.as_str());
+                let reason = reply.reason.as_deref().map(|reason| format!(": {}", self.renamed(reason)));
+                (label, format!("{}{}", reason.unwrap_or_default(), json(&reply.data)))
+            }
+            other => panic!("no shard says {other:?} to another"),
+        }
+    }
+
+    /// Ids of children under their names.
+    fn renamed(&self, text: &str) -> String {
+        self.children.iter().fold(text.to_owned(), |text, id| {
+            let step = id.as_str().split('.').next().unwrap();
+            let of_step = |id: &&TransactionId| id.as_str().split('.').next() == Some(step);
+            let number = self.children.iter().filter(of_step).position(|known| known == id).unwrap() + 1;
+            text.replace(id.as_str(), &format!("{step}#{number}"))
+        })
+    }
+
     fn start(&mut self, line: &str, rest: &str) {
         let mut words = rest.split_whitespace().peekable();
         if let Some(id) = words.next_if(|word| !word.starts_with('{')) {
-            self.latest = id.parse().unwrap();
+            self.latest = self.id_of(id);
         } else {
             self.latest = "t".parse().unwrap();
         }
@@ -283,7 +357,13 @@ impl Player {
             Some(Notice::VerbRefused { ref reason }) if reason.contains("pivot") => rows.push_str("T3"),
             Some(Notice::None) if silent && !line.starts_with("define") => {
                 let step = line.split([' ', '/', ':', '@']).next().unwrap_or_default();
-                rows.push_str(if self.world.taken.committing.contains(step) { "P22" } else { "S21" });
+                let step = line.strip_prefix("post ").map_or(step, |said| said.split(' ').next().unwrap());
+                rows.push_str(match () {
+                    () if self.world.taken.committing.contains(step) => "P22",
+                    () if self.world.taken.children.contains(step) => "C19",
+                    () if line.starts_with("post ") => "",
+                    () => "S21",
+                });
             }
             _ => {}
         }
@@ -296,7 +376,15 @@ impl Player {
             writeln!(self.tree, "  ! {reason}").unwrap();
         }
         for output in &effect.outputs {
-            writeln!(self.tree, "  {}", printed(output)).unwrap();
+            if let Destination::Inbox(_) = &output.destination {
+                let value = output.value.as_deref().unwrap().to_vec();
+                let (label, more) = self.label(&value);
+                writeln!(self.tree, "  ~> {label}{more}").unwrap();
+                self.mail.insert(label, value);
+                continue;
+            }
+            let line = self.renamed(&printed(output));
+            writeln!(self.tree, "  {line}").unwrap();
             if let Destination::Commands(participant) = &output.destination {
                 let value = output.value.as_deref().unwrap().to_vec();
                 let Asked::Command(command) = read_asked(Some(&value)).unwrap() else { continue };
@@ -317,6 +405,7 @@ fn called(address: &Address<'_>) -> String {
     }
 }
 
+/// What leaves for anybody but another shard.
 fn printed(output: &Output) -> String {
     let value = output.value.as_deref();
     match &output.destination {
@@ -350,6 +439,7 @@ fn printed(output: &Output) -> String {
             };
             format!("= {id} {}{reason}{data}", outcome.outcome)
         }
+        Destination::Inbox(_) => unreachable!("it has a label"),
         Destination::DeadLetters => {
             let message = output.headers.iter().find(|(name, _)| name == "__dlq.errors.message").unwrap();
             format!("x {}", String::from_utf8_lossy(&message.1))

@@ -100,6 +100,9 @@ impl World {
             if step["protocol"].is_string() || step["kind"] == "reserved" {
                 self.taken.committing.insert(step["name"].as_str().unwrap().to_owned());
             }
+            if step["definition"].is_string() {
+                self.taken.children.insert(step["name"].as_str().unwrap().to_owned());
+            }
         }
         let offset = self.shard().definitions().last_offset() + 1;
         let data = Payload::from_json(json.to_owned()).unwrap();
@@ -219,7 +222,7 @@ pub fn said(output: &Output) -> String {
             let offset = output.headers.iter().find(|(name, _)| name == "__dlq.errors.offset");
             format!("dead letter {}", String::from_utf8_lossy(&offset.unwrap().1))
         }
-        Destination::Commands(_) | Destination::Outcomes => {
+        Destination::Commands(_) | Destination::Inbox(_) | Destination::Outcomes => {
             let document: serde_json::Value =
                 serde_json::from_slice(output.value.as_deref().unwrap()).unwrap();
             document["id"].as_str().unwrap().to_owned()

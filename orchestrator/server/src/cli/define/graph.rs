@@ -75,7 +75,7 @@ fn push_line(text: &mut String, line: std::fmt::Arguments<'_>) {
 
 /// Name, participants, what it is, and its condition, on lines of their own.
 fn label(step: &PlanStep, line_break: &str, quote: &str) -> String {
-    let participants: Vec<_> = step.branches.iter().map(|branch| branch.participant.as_str()).collect();
+    let participants: Vec<_> = step.branches.iter().map(|branch| branch.by.to_string()).collect();
     let mut lines = vec![step.name.to_string(), participants.join(", ")];
     let protocol = step.protocol.filter(|_| step.is_group).map(|protocol| match protocol {
         Protocol::TwoPhase => "two-phase",

@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use sagamore_decider::definition::check::{Problem, compile};
 use sagamore_decider::definition::plan::Plan;
-use sagamore_decider::definition::source::{self, Checked};
-use sagamore_schemas::definition::Definition;
+use sagamore_decider::definition::source::{self, Checked, Severity, Source};
+use sagamore_schemas::definition::{Definition, DefinitionId};
 use sagamore_schemas::ids::Span;
 use sagamore_schemas::wire::DefinitionRef;
 use serde::Serialize;
@@ -24,6 +24,7 @@ use crate::findings::{Finding, findings};
 use crate::site::Site;
 use crate::site::apply::{Applied, ApplyError, CommandTopics, apply, id_of};
 use crate::site::catalogue::{Catalogue, Entry, NotApplied};
+use crate::site::children::judge;
 
 mod diff;
 mod graph;
@@ -31,7 +32,8 @@ mod graph;
 /// What about definitions.
 #[derive(Debug, Subcommand)]
 pub enum DefineCommand {
-    /// Name every problem of files, with its place.
+    /// Name every problem of files, with its place. What they name is sought among them, and with --kafka among what has
+    /// been applied.
     Check(CheckArgs),
     /// Make a definition known to every shard. Once applied, a version never changes.
     Apply(ApplyArgs),
@@ -51,6 +53,8 @@ pub struct CheckArgs {
     /// Files, YAML or JSON; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
+    #[command(flatten)]
+    kafka: MaybeKafkaArgs,
 }
 
 /// What to apply, and how long to wait.
@@ -119,12 +123,18 @@ pub fn run(command: DefineCommand, printer: Printer) -> Outcome {
     match command {
         DefineCommand::Check(args) => check(&args, printer),
         DefineCommand::Apply(args) => {
-            let checked = read_file(&args.file)?;
-            let (definition, plan) = accepted(&args.file, checked)?;
+            let (definition, plan, source) = accepted(&args.file, read_file(&args.file)?)?;
             let site = args.kafka.site()?;
             let (topics, wait) =
                 (CommandTopics::Create(args.replication), Duration::from_millis(args.wait.as_ms()));
-            let applied = apply(&site, &definition, &plan, topics, wait)?;
+            let applied = apply(&site, &definition, &plan, topics, wait).map_err(|error| {
+                if let ApplyError::Children(problems) = &error {
+                    let told = problems.iter().map(|problem| source.report(&args.file, Severity::Error, problem));
+                    told.for_each(|text| eprintln!("{text}"));
+                    return Failure::new(Exit::CheckNegative, errors_in(&args.file, problems.len()));
+                }
+                error.into()
+            })?;
             if let Some(failure) = not_everywhere(&site, &applied, wait) {
                 return Err(failure);
             }
@@ -155,8 +165,10 @@ struct Report {
 }
 
 fn check(args: &CheckArgs, printer: Printer) -> Outcome {
-    let reports = args.files.iter().map(|file| Ok(report(file, &read_file(file)?)));
-    let reports: Vec<Report> = reports.collect::<Result<_, Failure>>()?;
+    let read = |file: &String| Ok((file.clone(), read_file(file)?));
+    let mut all = args.files.iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
+    judge_together(&mut all, args)?;
+    let reports: Vec<Report> = all.iter().map(|(file, checked)| report(file, checked)).collect();
     printer.list(&reports, || {
         let texts = reports.iter().flat_map(|report| {
             let texts = report.problems.iter().map(|problem| problem.text.clone());
@@ -166,6 +178,30 @@ fn check(args: &CheckArgs, printer: Printer) -> Outcome {
     })?;
     let all_accepted = reports.iter().all(|report| report.accepted);
     Ok(if all_accepted { Exit::Done } else { Exit::CheckNegative })
+}
+
+/// What the definitions of the files name: each other, and with a cluster at hand what has been applied there.
+fn judge_together(all: &mut [(String, Checked)], args: &CheckArgs) -> Result<(), Failure> {
+    let sound = all.iter().filter_map(|(_, checked)| Some(checked.result.as_ref().ok()?.clone()));
+    let sound: Vec<(Definition, Plan)> = sound.collect();
+    let names_others = sound.iter().any(|(_, plan)| plan.children().next().is_some());
+    let catalogue = match args.kafka.given().filter(|_| names_others) {
+        Some(kafka) => Catalogue::read(&kafka.site()?)?,
+        None => Catalogue::default(),
+    };
+    let find = |id: &DefinitionId| {
+        let among_files =
+            sound.iter().map(|(file, _)| file).find(|file| file.name == id.name && file.version == id.version);
+        among_files.or_else(|| catalogue.definition(id)).cloned()
+    };
+    for (_, checked) in all.iter_mut() {
+        let Ok((_, plan)) = &checked.result else { continue };
+        let problems = judge(plan, find);
+        if !problems.is_empty() {
+            checked.result = Err(problems);
+        }
+    }
+    Ok(())
 }
 
 fn report(file: &str, checked: &Checked) -> Report {
@@ -182,18 +218,24 @@ impl Report {
         let errors = self.problems.iter().filter(|problem| problem.severity == "error").count();
         match &self.definition {
             Some(definition) => format!("{}: {definition} is accepted", self.file),
-            None => format!("{}: {errors} {}", self.file, if errors == 1 { "error" } else { "errors" }),
+            None => errors_in(&self.file, errors),
         }
     }
 }
 
+fn errors_in(file: &str, errors: usize) -> String {
+    format!("{file}: {errors} {}", if errors == 1 { "error" } else { "errors" })
+}
+
 /// The definition of a checked text; if it has problems, all of them go to stderr.
-fn accepted(file: &str, checked: Checked) -> Result<(Definition, Plan), Failure> {
+fn accepted(file: &str, checked: Checked) -> Result<(Definition, Plan, Source), Failure> {
     let report = report(file, &checked);
     for problem in &report.problems {
         eprintln!("{}", problem.text);
     }
-    checked.result.map_err(|_| Failure::new(Exit::CheckNegative, report.summary()))
+    let Checked { source, result, .. } = checked;
+    let (definition, plan) = result.map_err(|_| Failure::new(Exit::CheckNegative, report.summary()))?;
+    Ok((definition, plan, source))
 }
 
 /// A definition, and whether anything runs by it.
@@ -321,6 +363,7 @@ impl From<ApplyError> for Failure {
     fn from(error: ApplyError) -> Self {
         match error {
             ApplyError::Conflict { .. } => Self::new(Exit::Conflict, error),
+            ApplyError::Children(_) => Self::new(Exit::CheckNegative, error),
             ApplyError::Lost { .. } => Self::new(Exit::Unexpected, error),
             ApplyError::Site(error) => error.into(),
         }
