@@ -22,7 +22,7 @@ use uuid::Uuid;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const MEASURED: Duration = Duration::from_secs(3);
-const ACCOUNTS: usize = 1_000;
+const ACCOUNTS: usize = 100_000;
 const TABLES: &str = "CREATE TABLE IF NOT EXISTS accounts (account INT PRIMARY KEY, cents BIGINT NOT NULL);
     CREATE TABLE IF NOT EXISTS postings (id BIGINT PRIMARY KEY, account INT NOT NULL, cents BIGINT NOT NULL)";
 const UPDATE: &str = "UPDATE accounts SET cents = cents + $2 WHERE account = $1";

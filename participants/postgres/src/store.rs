@@ -114,7 +114,7 @@ pub(crate) struct Inner {
     connector: Connector,
     pub(crate) options: PostgresOptions,
     pub(crate) statements: Statements,
-    begin: String,
+    pub(crate) begin: String,
     /// How far purging has come.
     pub(crate) places: Mutex<HashMap<Home, Place>>,
 }
