@@ -92,15 +92,17 @@ impl Statements {
                  WHERE instance = $1 AND home = $2 AND (birth, subject, step, branch) > ($3, $4, $5, $6)
                  ORDER BY birth, subject, step, branch LIMIT $7 FOR UPDATE SKIP LOCKED"
             ),
+            // By the rows' places, which stay while they are locked: joined by their keys, the planner may read the whole
+            // table for it as long as it has no statistics.
             purge: format!(
-                "DELETE FROM {s}.sagamore_barrier r
-                 USING unnest($3::bigint[], $4::text[], $5::text[], $6::text[]) AS k (birth, subject, step, branch)
-                 WHERE r.instance = $1 AND r.home = $2 AND r.birth = k.birth AND r.subject = k.subject
-                   AND r.step = k.step AND r.branch = k.branch
-                   AND NOT EXISTS (
-                       SELECT FROM {s}.sagamore_barrier l
-                       WHERE l.instance = $1 AND l.home = $2 AND l.birth = k.birth AND l.subject = k.subject
-                         AND l.step = k.step AND l.branch = k.branch AND l.issued_ms >= $7)"
+                "DELETE FROM {s}.sagamore_barrier WHERE ctid = ANY (ARRAY(
+                     SELECT r.ctid FROM unnest($3::bigint[], $4::text[], $5::text[], $6::text[])
+                         AS k (birth, subject, step, branch),
+                     LATERAL (
+                         SELECT b.ctid, max(b.issued_ms) OVER () AS last_ms FROM {s}.sagamore_barrier b
+                         WHERE b.instance = $1 AND b.home = $2 AND b.birth = k.birth AND b.subject = k.subject
+                           AND b.step = k.step AND b.branch = k.branch OFFSET 0) r
+                     WHERE r.last_ms < $7))"
             ),
             in_doubt: format!(
                 "SELECT instance, home, birth, subject, step, branch, command FROM (
