@@ -103,11 +103,11 @@ fn bare(url: &str, per_commit: usize, until: Instant) -> Result<usize, Failure> 
             numbers.sort_by_key(|number| number * 7_919 % ACCOUNTS);
             for (nth, number) in numbers.into_iter().enumerate() {
                 let (id, account, cents) = (i64::try_from(number)?, account(number)?, 1_i64);
-                let begin = async { if nth == 0 { client.batch_execute("BEGIN").await } else { Ok(()) } };
+                let opened = async { if nth == 0 { client.batch_execute("BEGIN").await } else { Ok(()) } };
                 let changed = async { client.execute(&update, &[&account, &cents]).await };
                 let written = async { client.execute(&insert, &[&id, &account, &cents]).await };
-                let (begun, updated, inserted) = tokio::join!(biased; begin, changed, written);
-                begun?;
+                let (first, updated, inserted) = tokio::join!(biased; opened, changed, written);
+                first?;
                 updated?;
                 inserted?;
             }
