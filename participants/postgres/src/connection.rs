@@ -57,16 +57,12 @@ impl SqlError {
 }
 
 fn describe(error: &Error) -> String {
-    match error.as_db_error() {
-        Some(said) => {
-            let detail = said.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
-            format!("{} {}{detail}", said.code().code(), said.message())
-        }
-        None => {
-            let source = std::error::Error::source(error);
-            source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
-        }
+    if let Some(said) = error.as_db_error() {
+        let detail = said.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        return format!("{} {}{detail}", said.code().code(), said.message());
     }
+    let cause = std::error::Error::source(error);
+    cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -20,6 +20,8 @@ const CANCELLED: &str = "cancelled";
 pub(crate) struct Statements {
     pub(crate) fetch: String,
     pub(crate) insert: String,
+    /// The same, and it fails when the row is there.
+    pub(crate) insert_or_fail: String,
     /// Holds the rows that are there, so that nobody purges them meanwhile; says how many.
     pub(crate) hold: String,
     pub(crate) keep_vote: String,
@@ -46,6 +48,11 @@ const IS_PREPARED: &str =
 impl Statements {
     pub(crate) fn new(schema: &str) -> Self {
         let s = crate::schema::quoted(schema);
+        let insert = format!(
+            "INSERT INTO {s}.sagamore_barrier (instance, home, birth, subject, step, branch, operation, issued_ms,
+                 answer, reason, data, data_base64)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+        );
         Self {
             // One snapshot for rows and horizons: a row that is not there was purged behind this horizon, or never was.
             // `OFFSET 0` keeps the planner from joining whole tables.
@@ -61,11 +68,8 @@ impl Statements {
                      WHERE r.instance = k.instance AND r.home = k.home AND r.birth = k.birth
                        AND r.subject = k.subject AND r.step = k.step AND r.branch = k.branch OFFSET 0) b ON true"
             ),
-            insert: format!(
-                "INSERT INTO {s}.sagamore_barrier (instance, home, birth, subject, step, branch, operation, issued_ms,
-                     answer, reason, data, data_base64)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING"
-            ),
+            insert: format!("{insert} ON CONFLICT DO NOTHING"),
+            insert_or_fail: insert,
             hold: format!("SELECT 1 FROM {s}.sagamore_barrier WHERE {KEY} FOR KEY SHARE"),
             keep_vote: format!(
                 "INSERT INTO {s}.sagamore_vote (instance, home, birth, subject, step, branch, command)
@@ -88,15 +92,17 @@ impl Statements {
                  WHERE instance = $1 AND home = $2 AND (birth, subject, step, branch) > ($3, $4, $5, $6)
                  ORDER BY birth, subject, step, branch LIMIT $7 FOR UPDATE SKIP LOCKED"
             ),
+            // By the rows' places, which stay while they are locked: joined by their keys, the planner may read the whole
+            // table for it as long as it has no statistics.
             purge: format!(
-                "DELETE FROM {s}.sagamore_barrier r
-                 USING unnest($3::bigint[], $4::text[], $5::text[], $6::text[]) AS k (birth, subject, step, branch)
-                 WHERE r.instance = $1 AND r.home = $2 AND r.birth = k.birth AND r.subject = k.subject
-                   AND r.step = k.step AND r.branch = k.branch
-                   AND NOT EXISTS (
-                       SELECT FROM {s}.sagamore_barrier l
-                       WHERE l.instance = $1 AND l.home = $2 AND l.birth = k.birth AND l.subject = k.subject
-                         AND l.step = k.step AND l.branch = k.branch AND l.issued_ms >= $7)"
+                "DELETE FROM {s}.sagamore_barrier WHERE ctid = ANY (ARRAY(
+                     SELECT r.ctid FROM unnest($3::bigint[], $4::text[], $5::text[], $6::text[])
+                         AS k (birth, subject, step, branch),
+                     LATERAL (
+                         SELECT b.ctid, max(b.issued_ms) OVER () AS last_ms FROM {s}.sagamore_barrier b
+                         WHERE b.instance = $1 AND b.home = $2 AND b.birth = k.birth AND b.subject = k.subject
+                           AND b.step = k.step AND b.branch = k.branch OFFSET 0) r
+                     WHERE r.last_ms < $7))"
             ),
             in_doubt: format!(
                 "SELECT instance, home, birth, subject, step, branch, command FROM (
@@ -264,11 +270,7 @@ pub(crate) fn insert(
     row: &Row,
     more: &[(&str, &[&(dyn ToSql + Sync)])],
 ) -> Result<Vec<u64>, crate::SqlError> {
-    let (answer, reason, data) = match &row.answer {
-        Stored::Done(result) => (DONE, None, result.as_ref()),
-        Stored::Refused(reason) => (REFUSED, Some(reason.as_bytes()), PayloadRef::Absent),
-        Stored::Cancelled => (CANCELLED, None, PayloadRef::Absent),
-    };
+    let (answer, reason, data) = answer_columns(&row.answer);
     let (data, data_base64) = columns(&data);
     let (operation, issued_ms) = (row.operation.as_str(), row.issued.epoch_ms());
     let of_row: [&(dyn ToSql + Sync); 6] = [&operation, &issued_ms, &answer, &reason, &data, &data_base64];
@@ -276,6 +278,43 @@ pub(crate) fn insert(
     let mut all: Vec<(&str, &[&(dyn ToSql + Sync)])> = vec![(&statements.insert, &parameters)];
     all.extend_from_slice(more);
     tx.change_all(&all)
+}
+
+/// Adds a row that is alone in its branch, together with whatever is sent next; if it is not the first, all fails.
+pub(crate) fn defer(
+    tx: &mut Tx<'_>,
+    statements: &Statements,
+    key: &BranchKey<'_>,
+    row: &Row,
+) -> Result<(), crate::SqlError> {
+    let (answer, reason, data) = answer_columns(&row.answer);
+    let (data, data_base64) = columns(&data);
+    let bytes = |part: Option<&[u8]>| part.map(<[u8]>::to_vec);
+    tx.defer(
+        &statements.insert_or_fail,
+        vec![
+            Box::new(key.instance),
+            Box::new(key.birth.partition.0),
+            Box::new(key.birth.offset),
+            Box::new(key.subject.to_string()),
+            Box::new(key.step.to_owned()),
+            Box::new(key.branch.to_owned()),
+            Box::new(row.operation.as_str()),
+            Box::new(row.issued.epoch_ms()),
+            Box::new(answer),
+            Box::new(bytes(reason)),
+            Box::new(bytes(data)),
+            Box::new(bytes(data_base64)),
+        ],
+    )
+}
+
+fn answer_columns(answer: &Stored) -> (&'static str, Option<&[u8]>, PayloadRef<'_>) {
+    match answer {
+        Stored::Done(result) => (DONE, None, result.as_ref()),
+        Stored::Refused(reason) => (REFUSED, Some(reason.as_bytes()), PayloadRef::Absent),
+        Stored::Cancelled => (CANCELLED, None, PayloadRef::Absent),
+    }
 }
 
 /// Of a home.

@@ -73,8 +73,7 @@ pub(crate) fn lock_key(parts: &[&[u8]]) -> i64 {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hash.update(part);
     }
-    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
-    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+    hash.finalize().iter().take(8).fold(0, |key, byte| key << 8 | i64::from(*byte))
 }
 
 /// Does what is missing, and what `business` says, in one transaction. Those who come meanwhile wait for it.
@@ -90,18 +89,17 @@ pub(crate) fn migrate(connection: &mut Connection, schema: &str, business: &str)
     if !is_there {
         connection.batch(&format!("CREATE SCHEMA {quoted}"))?;
     }
-    let found = match version(connection, schema)? {
-        Some(version) => version,
-        None => {
-            connection.batch(&format!(
-                "CREATE TABLE {quoted}.sagamore_schema (
-                    only_row INT PRIMARY KEY CHECK (only_row = 1),
-                    version  INT NOT NULL
-                );
-                INSERT INTO {quoted}.sagamore_schema VALUES (1, 0)"
-            ))?;
-            0
-        }
+    let found = if let Some(version) = version(connection, schema)? {
+        version
+    } else {
+        connection.batch(&format!(
+            "CREATE TABLE {quoted}.sagamore_schema (
+                only_row INT PRIMARY KEY CHECK (only_row = 1),
+                version  INT NOT NULL
+            );
+            INSERT INTO {quoted}.sagamore_schema VALUES (1, 0)"
+        ))?;
+        0
     };
     if found > known() {
         return Err(OpenError::NewerSchema { found, known: known() });

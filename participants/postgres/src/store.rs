@@ -114,7 +114,7 @@ pub(crate) struct Inner {
     connector: Connector,
     pub(crate) options: PostgresOptions,
     pub(crate) statements: Statements,
-    begin: String,
+    pub(crate) begin: String,
     /// How far purging has come.
     pub(crate) places: Mutex<HashMap<Home, Place>>,
 }
@@ -192,6 +192,7 @@ impl Inner {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is called as `map_err(away)`")]
 fn away(error: SqlError) -> StoreFault {
     StoreFault::Away(error.to_string())
 }

@@ -70,6 +70,11 @@ impl<'t> PostgresTransaction<'t> {
                 }
             }
         }
+        if !intentions.is_empty() {
+            // What is prepared cannot give way. A serializable one that reads what it has written would fail for ever, and
+            // with it the commit that ends it.
+            self.tx.relax(&self.store.begin);
+        }
         let fetched = rows::fetch(&mut self.tx, &self.store.statements, keys)?;
         for (home, stored) in fetched.horizons {
             let horizon = self.horizons.entry(home).or_insert(Horizon { stored, raised: stored });
@@ -139,6 +144,12 @@ impl<'t> PostgresTransaction<'t> {
         if found > 0 {
             more.push((&statements.hold, &of_key, Some(found as u64)));
         }
+        if more.is_empty() && vote.is_none() && row.operation == Operation::Execute && self.tx.may_defer() {
+            // The usual case: no round trip of its own.
+            rows::defer(&mut self.tx, statements, key, &row).map_err(|error| conflict(&error))?;
+            self.count(key, row);
+            return Ok(());
+        }
         let with: Vec<_> = more.iter().map(|(text, parameters, _)| (*text, *parameters)).collect();
         self.touched.push(branch.clone());
         let written = rows::insert(&mut self.tx, statements, &columns, &row, &with)
@@ -163,11 +174,15 @@ impl<'t> PostgresTransaction<'t> {
             xa::intend(side, statements, &columns, &intention).map_err(|error| error.fault())?;
             self.voting = Some(intention.gid);
         }
+        self.count(key, row);
+        Ok(())
+    }
+
+    fn count(&mut self, key: &BranchKey<'_>, row: Row) {
         *self.inserted.entry(key.home()).or_default() += 1;
-        if let Some(known) = self.known.get_mut(&branch) {
+        if let Some(known) = self.known.get_mut(&Branch::from(key)) {
             known.rows.push(row);
         }
-        Ok(())
     }
 
     /// Ends the prepared transaction of a branch, before the row that says so.
@@ -264,6 +279,7 @@ impl<'t> LocalTransaction for PostgresTransaction<'t> {
         if self.voting.is_some() {
             return Err(StoreFault::Unavailable("a vote has a local transaction of its own".into()));
         }
+        self.foresee(&[*key])?;
         let known = self.known.get(&Branch::from(key));
         let rows = known.map(|known| known.rows.as_slice()).unwrap_or_default();
         if rows.iter().any(|known| known.operation == row.operation) {
@@ -272,7 +288,8 @@ impl<'t> LocalTransaction for PostgresTransaction<'t> {
         }
         let ends = matches!(row.operation, Operation::Commit | Operation::Abort);
         let is_prepared = known.is_some_and(|known| known.intention.is_some());
-        let decides_vote = ends && !is_prepared && barrier::in_doubt(rows);
+        let found = known.map_or(0, |known| known.found);
+        let decides_vote = ends && !is_prepared && barrier::in_doubt(&rows[..found]);
         if ends {
             self.end_prepared(key, &row)?;
         }
@@ -323,7 +340,7 @@ impl<'t> LocalTransaction for PostgresTransaction<'t> {
             None => self.tidy().and_then(|()| self.tx.finish("COMMIT")),
         };
         self.is_over = ended.is_ok();
-        ended.map_err(|error| error.fault())
+        ended.map_err(|error| conflict(&error))
     }
 }
 
@@ -339,7 +356,9 @@ impl Drop for PostgresTransaction<'_> {
 /// Why a row could not be written: somebody else's stands in its way, for longer than we wait, or anything else.
 fn conflict(error: &SqlError) -> StoreFault {
     match error.code() {
-        Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => StoreFault::Conflict,
+        Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::UNIQUE_VIOLATION => {
+            StoreFault::Conflict
+        }
         _ => error.fault(),
     }
 }

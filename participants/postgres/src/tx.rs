@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Client, Error, Row, Statement};
 
 use crate::connection::{Connection, SqlError};
 
@@ -18,13 +18,23 @@ const NOT_YOURS: [&str; 9] =
 /// [`Fault`](sagamore_participant::Fault) by `?`, and whatever was written since the command began is rolled back.
 pub struct Tx<'t> {
     pub(crate) connection: &'t mut Connection,
+    /// Sent before `pending`: rows of commands that are done.
+    deferred: Vec<Deferred>,
     /// Sent in front of the next statement.
     pending: String,
     savepoint: Savepoint,
     /// `BEGIN` is on the server.
     pub(crate) has_begun: bool,
+    /// A statement has failed since the command began.
+    has_failed: bool,
     /// A serialization failure or a deadlock was met: only another local transaction may succeed.
     pub(crate) is_hopeless: bool,
+}
+
+/// A statement whose answer is heard with that of the next one.
+struct Deferred {
+    statement: Statement,
+    parameters: Vec<Box<dyn ToSql + Sync + Send>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,9 +48,11 @@ impl<'t> Tx<'t> {
     pub(crate) fn new(connection: &'t mut Connection, begin: &str) -> Self {
         Self {
             connection,
+            deferred: Vec::new(),
             pending: begin.to_owned(),
             savepoint: Savepoint::None,
             has_begun: false,
+            has_failed: false,
             is_hopeless: false,
         }
     }
@@ -116,49 +128,74 @@ impl<'t> Tx<'t> {
     }
 
     /// The statement, prepared; inside the local transaction as it will be.
-    fn statement(&mut self, text: &str) -> Result<tokio_postgres::Statement, SqlError> {
+    fn statement(&mut self, text: &str) -> Result<Statement, SqlError> {
         if !self.connection.is_prepared(text) {
             self.flush()?;
         }
-        self.connection.statement(text)
+        let statement = self.connection.statement(text);
+        self.heed(statement)
     }
 
-    /// Sends what is pending, and with it this.
+    /// Begins as read committed, if it has not begun yet.
+    pub(crate) fn relax(&mut self, begin: &str) {
+        if !self.has_begun {
+            self.pending = self.pending.replacen(begin, "BEGIN ISOLATION LEVEL READ COMMITTED;", 1);
+        }
+    }
+
+    /// Whether a statement may be deferred: nothing is pending that it would overtake.
+    pub(crate) fn may_defer(&self) -> bool {
+        self.has_begun && !self.has_failed && self.pending.is_empty()
+    }
+
+    /// Runs a statement together with the next one. If it fails, the whole local transaction does.
+    pub(crate) fn defer(
+        &mut self,
+        text: &str,
+        parameters: Vec<Box<dyn ToSql + Sync + Send>>,
+    ) -> Result<(), SqlError> {
+        let statement = self.statement(text)?;
+        self.deferred.push(Deferred { statement, parameters });
+        Ok(())
+    }
+
+    /// Sends what is deferred and pending, and with it this.
     pub(crate) fn send<T>(
         &mut self,
         statement: impl AsyncFnOnce(&Client) -> Result<T, Error>,
     ) -> Result<T, SqlError> {
-        let pending = self.take_pending();
-        let answer = if pending.is_empty() {
-            self.connection.wait(statement)
-        } else {
-            self.connection.wait(async |client| {
-                let (before, answer) =
-                    tokio::join!(biased; client.batch_execute(&pending), statement(client));
-                before?;
-                answer
-            })
-        };
+        let (deferred, pending) = self.take_pending();
+        let mut has_failed = false;
+        let answer = self.connection.wait(async |client| {
+            let before =
+                async { if pending.is_empty() { Ok(()) } else { client.batch_execute(&pending).await } };
+            let rows = in_order(deferred.iter().map(|row| row.run(client)).collect());
+            let (rows, before, answer) = tokio::join!(biased; rows, before, statement(client));
+            has_failed = rows.is_err();
+            rows?;
+            before?;
+            answer
+        });
+        // The answers of their commands are not true any more.
+        self.is_hopeless |= has_failed;
         self.heed(answer)
     }
 
-    /// Sends what is pending.
+    /// Sends what is deferred and pending.
     pub(crate) fn flush(&mut self) -> Result<(), SqlError> {
-        let pending = self.take_pending();
-        if pending.is_empty() {
+        if self.deferred.is_empty() && self.pending.is_empty() {
             return Ok(());
         }
-        let answer = self.connection.batch(&pending);
-        self.heed(answer)
+        self.send(async |_| Ok(()))
     }
 
     /// Sends what is pending, and `end` behind it: both fail when the local transaction has failed.
     pub(crate) fn finish(&mut self, end: &str) -> Result<(), SqlError> {
-        let pending = self.take_pending();
+        let pending = std::mem::take(&mut self.pending);
         // A `COMMIT` of a failed local transaction rolls it back, and says so in a word that clients do not look at. A
         // query in front of it fails, and then `end` is not run.
-        let answer = self.connection.batch(&format!("{pending}SELECT 1;{end}"));
-        self.heed(answer)
+        let end = format!("{pending}SELECT 1;{end}");
+        self.send(async |client| client.batch_execute(&end).await)
     }
 
     pub(crate) fn savepoint(&mut self) {
@@ -171,27 +208,41 @@ impl<'t> Tx<'t> {
     }
 
     pub(crate) fn roll_back(&mut self) {
+        self.has_failed = false;
         match self.savepoint {
-            Savepoint::Set => self.pending.push_str("ROLLBACK TO SAVEPOINT sagamore;"),
+            Savepoint::Set => {
+                // What is deferred was so after the savepoint.
+                self.deferred.clear();
+                self.pending.push_str("ROLLBACK TO SAVEPOINT sagamore;");
+            }
             // Nothing was sent since.
             Savepoint::Pending => {}
             Savepoint::None => unreachable!("a command begins with a savepoint"),
         }
     }
 
-    fn take_pending(&mut self) -> String {
+    fn take_pending(&mut self) -> (Vec<Deferred>, String) {
         self.has_begun = true;
         if self.savepoint == Savepoint::Pending {
             self.savepoint = Savepoint::Set;
         }
-        std::mem::take(&mut self.pending)
+        (std::mem::take(&mut self.deferred), std::mem::take(&mut self.pending))
     }
 
     fn heed<T>(&mut self, answer: Result<T, SqlError>) -> Result<T, SqlError> {
         if let Err(error) = &answer {
+            self.has_failed = true;
             self.is_hopeless |= error.is_transient();
         }
         answer
+    }
+}
+
+impl Deferred {
+    async fn run(&self, client: &Client) -> Result<u64, Error> {
+        let parameters: Vec<&(dyn ToSql + Sync)> =
+            self.parameters.iter().map(|parameter| &**parameter as &(dyn ToSql + Sync)).collect();
+        client.execute(&self.statement, &parameters).await
     }
 }
 

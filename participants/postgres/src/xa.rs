@@ -21,6 +21,9 @@
 //! The order matters: whether the gid is there is asked before the rows are looked at. The other way round, a commit in
 //! between would look as if nothing had ever been prepared.
 //!
+//! The local transaction that ends a prepared one is read committed, whatever the store's isolation: what is prepared
+//! cannot give way, so a serializable one would fail for ever.
+//!
 //! Whatever fails (no slot left, a gid in use, another role's transaction, a lock, a serialization failure) is answered
 //! `error` with the cause, and asked again. `prepare`, `commit` and `abort` have a local transaction of their own each;
 //! business code of `commit` and `abort` has nothing to do there.

@@ -89,7 +89,7 @@ fn definition_for(
     operation: Operation,
 ) -> Result<DefinitionId, String> {
     let Some(child) = turn.plan.branch(index).1.by.child() else {
-        unreachable!("SAG-INV-7 only a child is begun")
+        unreachable!("it is asked of the branch of a child only")
     };
     if operation != Operation::Compensate {
         return Ok(child.clone());

@@ -8,6 +8,7 @@ use sagamore_schemas::ids::Time;
 use sagamore_schemas::wire::Address;
 use uuid::Uuid;
 
+const TRIES_MORE: usize = 3;
 /// When everything is issued that is not told otherwise.
 pub(crate) const ISSUED_MS: i64 = 1_000;
 
@@ -91,14 +92,31 @@ pub(crate) fn try_all<P: Participant>(
     let is_alone = |ask: &Ask| store.is_alone(ask.operation);
     let mut answers = Vec::with_capacity(asks.len());
     for group in asks.chunk_by(|one, next| !is_alone(one) && !is_alone(next)) {
-        let commands: Vec<Command<'_>> = group.iter().map(Ask::command).collect();
-        let mut tx = store.begin(session)?;
-        tx.foresee(&commands.iter().map(BranchKey::of).collect::<Vec<_>>())?;
-        for command in &commands {
-            answers.push(perform(participant, &mut tx, command)?);
+        // As a worker does it: one alone, whom others were in the way, is tried again.
+        let mut tried = try_group(participant, store, session, group);
+        for _ in 0..TRIES_MORE {
+            if group.len() == 1 && matches!(tried, Err(StoreFault::Conflict)) {
+                tried = try_group(participant, store, session, group);
+            }
         }
-        tx.commit()?;
+        answers.extend(tried?);
     }
+    Ok(answers)
+}
+
+fn try_group<P: Participant>(
+    participant: &P,
+    store: &P::Store,
+    session: &mut <P::Store as Store>::Session,
+    group: &[Ask],
+) -> Result<Vec<Answered>, StoreFault> {
+    let commands: Vec<Command<'_>> = group.iter().map(Ask::command).collect();
+    let mut tx = store.begin(session)?;
+    tx.foresee(&commands.iter().map(BranchKey::of).collect::<Vec<_>>())?;
+    let answers: Result<Vec<Answered>, StoreFault> =
+        commands.iter().map(|command| perform(participant, &mut tx, command)).collect();
+    let answers = answers?;
+    tx.commit()?;
     Ok(answers)
 }
 

@@ -129,7 +129,7 @@ pub(crate) fn a_verdict_is_the_command_of_that_name<B: Bed>() {
 }
 
 pub(crate) fn a_verdict_about_nothing_in_doubt_does_nothing<B: Bed>() {
-    let seen = if B::HOLDS_VOTES { 0 } else { 1 };
+    let seen = i32::from(!B::HOLDS_VOTES);
     check::<B>(
         &["verdict commit", "verdict abort", "verdict forgotten", "prepare"],
         &format!("not in doubt, not in doubt, not in doubt, ok, {seen}"),

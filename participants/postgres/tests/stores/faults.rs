@@ -262,6 +262,7 @@ fn what_fails_to_serialize_is_said_to_be_worth_another_try() {
                     for turn in 0..30 {
                         let ask = [Ask::new(format!("{worker}-{turn}"), "execute")];
                         loop {
+                            // Each is tried a few times by itself.
                             match try_all(&Counting, store, &mut session, &ask) {
                                 Ok(answers) if text(&answers[0]) == "ok" => break,
                                 Err(StoreFault::Conflict) => conflicts += 1,

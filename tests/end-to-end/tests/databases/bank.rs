@@ -12,8 +12,8 @@ use sagamore_examples::{Injection, Settings};
 use sagamore_kafka::client::ClientSettings;
 use sagamore_local_postgres::LocalPostgres;
 
-/// So little that some transfers are refused.
-const OPENING_CENTS: u64 = 2_000;
+/// Enough for all transfers but those that are too dear.
+pub const OPENING_CENTS: u64 = 100_000;
 const ASKS_AFTER: Duration = Duration::from_secs(2);
 /// How often a process that has just begun looks for its database.
 const OPENS_EVERY: Duration = Duration::from_millis(200);
