@@ -11,7 +11,8 @@
 //! | unknown | the rules of a start; see below | never to begin, `ok` | |
 //!
 //! The rules of a start, told as a reply: too-old, too-early, unknown-definition and overloaded are `error`, for the next
-//! attempt may find it otherwise (there is twice the room that starts have); too-large and missing-input are `refused`, and the child is never to begin.
+//! attempt may find it otherwise (each generation of children has as
+//! much room again as starts have); too-large and missing-input are `refused`, and the child is never to begin.
 //!
 //! "Its end" is a reply to the parent's branch: `ok` with the outcome's data when the child has committed, else `refused`.
 //! An ended child stays as it is, and counts as open, until its parent has heard of it: so no answer is lost, and none
@@ -24,6 +25,7 @@ use sagamore_schemas::ids::Span;
 use sagamore_schemas::log::{Digest256, JournalEntry};
 use sagamore_schemas::wire::{Address, Answer, ChildRequest, ChildWish, OutcomeKind, PayloadRef, Reply};
 
+use crate::definition::check::NESTING_MAX;
 use crate::finished::{Ending, seconds};
 use crate::outcome::results;
 use crate::output::{Destination, Notice, Output, Record};
@@ -34,8 +36,6 @@ use crate::start::{Newborn, Refusal};
 use crate::transaction::{Parent, Phase, Transaction};
 use crate::turn::Heeded;
 
-/// How many times as much room as for starts: children of what is open must not wait for those that wait for them.
-const ROOM: u64 = 2;
 /// What stands for the hash of the input of a child that is never to begin.
 const NEVER_BEGUN: u64 = 0;
 /// Why a child is not begun under an id that somebody else has used.
@@ -140,8 +140,11 @@ impl Shard {
 
     fn place_for_child<'a>(&self, said: &'a ChildRequest<'a>) -> Result<Newborn<'a>, Refusal> {
         self.is_timely(said.issued).or_else(|old| if planted::is(Defect::OldChildBegins) { Ok(()) } else { Err(old) })?;
-        let definition = self.place_for(&said.definition.clone().into(), &said.data, ROOM)?;
-        let parent = Parent::at(&said.parent);
+        // Each generation has room that the one above it cannot take: the youngest never waits for those that wait for it.
+        let depth = said.depth.min(NESTING_MAX);
+        let definition =
+            self.place_for(&said.definition.clone().into(), &said.data, u64::from(depth) + 1)?;
+        let parent = Parent::at(&said.parent, depth);
         Ok(Newborn {
             id: said.subject.clone(),
             time: said.issued,

@@ -412,6 +412,7 @@ impl Shard {
             watermark,
             timers: &mut self.timers,
             tokens: self.settings.reply_token.is_some(),
+            child_bytes_max: self.settings.transaction_bytes_max / 2,
             outputs,
             entry,
             stuck: None,

@@ -140,7 +140,7 @@ impl Shard {
         }
         let full = self.open.len() as u64 >= self.settings.open_max.saturating_mul(room)
             || self.open_bytes + bytes > self.settings.open_bytes_max.saturating_mul(room)
-            || (self.finished.len() + self.open.len()) as u64 >= self.settings.finished_max;
+            || (self.finished.len() + self.open.len()) as u64 >= self.settings.finished_max.saturating_mul(room);
         if full {
             return Err(Refusal::new(
                 "overloaded",

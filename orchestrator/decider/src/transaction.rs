@@ -65,11 +65,13 @@ pub struct Parent {
     pub operation: Operation,
     /// The attempt that began it.
     pub attempt: u32,
+    /// How many parents there are above the child, from 1.
+    pub depth: u32,
 }
 
 impl Parent {
     /// The branch at an address.
-    pub fn at(address: &Address<'_>) -> Self {
+    pub fn at(address: &Address<'_>, depth: u32) -> Self {
         Self {
             id: address.subject.clone(),
             birth: address.birth,
@@ -77,6 +79,7 @@ impl Parent {
             branch: address.branch.as_ref().into(),
             operation: address.operation,
             attempt: address.attempt,
+            depth,
         }
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Turn<'a> {
     pub timers: &'a mut Timers,
     /// Whether commands carry reply tokens: the settings say so, never what this process happens to know.
     pub tokens: bool,
+    /// Most bytes that a child is given.
+    pub child_bytes_max: u64,
     pub outputs: &'a mut Vec<Output>,
     pub entry: JournalEntry,
     /// Why a branch got stuck in this turn.
@@ -131,7 +133,7 @@ impl Turn<'_> {
         };
         match &branch.by {
             Performer::Participant(name) => {
-                self.command(transaction, step, branch, name, call, address, &data)?;
+                self.command(transaction, index, name, call, address, &data)?;
             }
             Performer::Child(_) => child::request(self, transaction, index, address, data.as_ref())?,
         }
@@ -143,13 +145,13 @@ impl Turn<'_> {
     fn command(
         &mut self,
         transaction: &Transaction,
-        step: &PlanStep,
-        branch: &PlanBranch,
+        index: BranchIndex,
         participant: &Name,
         call: Call,
         address: Address<'_>,
         data: &Payload,
     ) -> Result<(), String> {
+        let (step, branch) = self.plan.branch(index);
         let key = key_of(transaction, branch)?;
         let is_before_decision = matches!(call.operation, Operation::Prepare | Operation::Precommit);
         let command = Command {
@@ -178,7 +180,7 @@ impl Turn<'_> {
         if self.tokens { self.identity.reply_token(address) } else { None }
     }
 
-    fn data(
+    pub(crate) fn data(
         &self,
         transaction: &Transaction,
         index: BranchIndex,

@@ -31,6 +31,7 @@ pub(super) struct Envelope<'a> {
     pub branch: Option<Cow<'a, str>>,
     pub operation: Option<super::Operation>,
     pub attempt: Option<u32>,
+    pub depth: Option<u32>,
     #[serde(borrow, default, deserialize_with = "text")]
     pub issued: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "text")]

@@ -280,6 +280,8 @@ pub struct ChildRequest<'a> {
     /// When this was issued, by the clock of the parent's home. A child that is not known is not begun by a request
     /// issued before its home's dedupe window: it may have run.
     pub issued: Time,
+    /// How many parents it has above it, from 1.
+    pub depth: u32,
     /// What the child runs.
     pub definition: DefinitionId,
     /// W3C trace context, that of the parent.
@@ -609,6 +611,7 @@ mod tests {
                 parent: address(),
                 instance: Uuid::nil(),
                 issued: "2026-11-22T16:00:00.013Z".parse().unwrap(),
+                depth: 2,
                 definition: "refund@2".parse().unwrap(),
                 traceparent: None,
                 data: data.as_ref(),
@@ -622,7 +625,8 @@ mod tests {
                 (&read.subject, read.wish, &read.parent, &read.definition),
                 (&request.subject, wish, &request.parent, &request.definition)
             );
-            assert_eq!((read.issued, read.data.json()), (request.issued, request.data.json()));
+            assert_eq!((read.issued, read.depth), (request.issued, 2));
+            assert_eq!(read.data.json(), request.data.json());
         }
     }
 

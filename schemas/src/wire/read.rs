@@ -236,6 +236,7 @@ fn child(mut e: Envelope<'_>) -> Result<ChildRequest<'_>, ReadCause> {
         parent: address(&mut e)?,
         instance: parsed("instance", e.instance.take())?,
         issued: parsed("issued", e.issued.take())?,
+        depth: e.depth.ok_or(ReadCause::Missing("depth"))?,
         definition: parsed("definition", e.definition.take())?,
         traceparent: e.traceparent.take(),
         data: payload(&mut e)?,

@@ -100,6 +100,7 @@ impl ChildRequest<'_> {
         w.display("parent", &self.parent.subject);
         w.place(&self.parent);
         w.display("issued", self.issued);
+        w.number("depth", u64::from(self.depth));
         w.display("definition", &self.definition);
         w.optional("traceparent", self.traceparent.as_deref());
         w.payload(&self.data);

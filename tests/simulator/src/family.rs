@@ -210,7 +210,10 @@ impl World {
         let fold = self.witness.folds().find(|(partition, _)| *partition == at);
         let rests = |fold: &Fold| {
             let open = fold.shard.open_transactions().find(|open| open.id == *child);
-            open.is_some_and(|open| self.rests(fold, open))
+            // Or it finds no room, for what is stuck for good keeps it.
+            let is_full = fold.shard.open_count() as u64 >= fold.shard.settings().open_max;
+            let is_kept = || is_full && fold.shard.open_transactions().any(Transaction::is_stuck);
+            open.map_or_else(is_kept, |open| self.rests(fold, open))
         };
         self.doomed.contains_key(&at) || fold.is_some_and(|(_, fold)| rests(fold))
     }

@@ -318,7 +318,7 @@ impl Fold {
         let (subject, time, definition, parent) = match input {
             Some(Input::Start(start)) => (&start.subject, start.time, &start.definition.name, None),
             Some(Input::Child(said)) => {
-                (&said.subject, said.issued, &said.definition.name, Some(Parent::at(&said.parent)))
+                (&said.subject, said.issued, &said.definition.name, Some(Parent::at(&said.parent, said.depth)))
             }
             _ => return,
         };

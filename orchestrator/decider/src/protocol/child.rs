@@ -28,6 +28,9 @@
 //! A child is asked until its end is known, whatever the kind of the step: so the parent hears of every end, and "forget"
 //! follows it. Until then the child's home keeps it; so what it does not know, and was issued before its memory begins,
 //! has never run, or has been forgotten and is not asked for: `error`, and the next attempt is issued anew.
+//!
+//! A child is given half of what a transaction may hold at most; its result is "too large", too, when it and the input
+//! would take more: so what undoes it is never refused for its size.
 
 use std::borrow::Cow;
 
@@ -35,7 +38,7 @@ use sagamore_schemas::definition::StepKind;
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Birth, Partition, TransactionId};
 use sagamore_schemas::log::Digest128;
-use sagamore_schemas::wire::{Address, Answer, ChildRequest, ChildWish, Operation, PayloadRef, Reply};
+use sagamore_schemas::wire::{Address, Answer, ChildRequest, ChildWish, Operation, Payload, PayloadRef, Reply};
 
 use super::call::{REASON_TOO_LARGE, on_no_answer, on_pending};
 use super::decision::roll_back;
@@ -77,6 +80,10 @@ pub(crate) fn request(
         | Operation::Precommit
         | Operation::Commit => ChildWish::Begin,
     };
+    let bytes = data.size_bytes() as u64;
+    if address.operation == Operation::Execute && bytes > turn.child_bytes_max {
+        return Err(format!("{bytes} bytes for a child, {} at most", turn.child_bytes_max));
+    }
     let definition = definition_for(turn, index, address.operation)?;
     say(turn, transaction, index, wish, address, definition, data);
     Ok(())
@@ -119,8 +126,9 @@ fn say(
     let home: Partition = home(&subject, turn.identity.partitions);
     let traceparent = transaction.traceparent.as_deref().map(Cow::Borrowed);
     let (instance, issued) = (turn.identity.instance, turn.clock);
+    let depth = transaction.parent.as_ref().map_or(0, |parent| parent.depth) + 1;
     let key = subject.as_str().as_bytes().to_vec();
-    let said = ChildRequest { subject, wish, parent, instance, issued, definition, traceparent, data };
+    let said = ChildRequest { subject, wish, parent, instance, issued, depth, definition, traceparent, data };
     turn.outputs.push(Output {
         destination: Destination::Inbox(home),
         key: Some(key),
@@ -165,12 +173,8 @@ pub(super) fn on_reply(
         (Answer::Pending | Answer::Error, _) => return Heeded::No,
         (Answer::Ok, Operation::Execute) => on_committed(turn, transaction, index, reply, fits),
         (Answer::Ok, Operation::Abort) => turn.enter(transaction, index, BranchPhase::Aborted),
-        (Answer::Ok, _) => turn.enter(transaction, index, BranchPhase::Undone),
-        (Answer::Refused, Operation::Execute) if is_called_off => {
-            turn.enter(transaction, index, BranchPhase::Undone);
-        }
         (Answer::Refused, Operation::Abort) => return Heeded::No,
-        (Answer::Refused, _) => {
+        (Answer::Refused, _) if !is_called_off => {
             let reason = reason.unwrap_or("refused");
             transaction.branch_mut(index).reason = Some(reason.into());
             let is_final = turn.plan.branch(index).0.kind == StepKind::Retriable;
@@ -181,6 +185,8 @@ pub(super) fn on_reply(
                 roll_back(turn, transaction, &turn.told(index, reason));
             }
         }
+        // What undoes it has committed; or what was called off has been undone.
+        (Answer::Ok | Answer::Refused, _) => turn.enter(transaction, index, BranchPhase::Undone),
     }
     let is_end = matches!(reply.outcome, Answer::Ok | Answer::Refused) && operation != Operation::Abort;
     if is_end && let Ok(definition) = definition_for(turn, index, operation) {
@@ -190,6 +196,13 @@ pub(super) fn on_reply(
     Heeded::Yes
 }
 
+/// Whether what undoes the child would be given more than half of what a transaction may hold: then it could not keep
+/// results of its own.
+fn is_too_large_to_undo(turn: &Turn<'_>, transaction: &Transaction, index: BranchIndex) -> bool {
+    let data = turn.data(transaction, index, Operation::Compensate);
+    data.is_ok_and(|data| data.size_bytes() as u64 > turn.child_bytes_max)
+}
+
 fn on_committed(
     turn: &mut Turn<'_>,
     transaction: &mut Transaction,
@@ -197,10 +210,12 @@ fn on_committed(
     reply: &Reply<'_>,
     fits: bool,
 ) {
-    let goes_back = !fits && turn.plan.branch(index).0.kind == StepKind::Compensatable;
-    if fits {
-        transaction.branch_mut(index).result = reply.data.to_payload();
-    } else {
+    transaction.branch_mut(index).result = reply.data.to_payload();
+    let is_compensatable = turn.plan.branch(index).0.kind == StepKind::Compensatable;
+    let fits = fits && !(is_compensatable && is_too_large_to_undo(turn, transaction, index));
+    let goes_back = !fits && is_compensatable;
+    if !fits {
+        transaction.branch_mut(index).result = Payload::Absent;
         transaction.branch_mut(index).reason = Some(REASON_TOO_LARGE.into());
     }
     turn.enter(transaction, index, BranchPhase::Done);

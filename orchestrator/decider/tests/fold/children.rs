@@ -434,6 +434,88 @@ pub const CASES: &[Case] = &[
         "#,
     },
     Case {
+        name: "a result that leaves no room for what undoes it, and an input that is too large",
+        given: "name=recharge; take",
+        when: r#"
+            settings {"transaction_bytes_max":1024}
+            define name=refund; undo=recharge@1; pay
+            define back child=refund@1; b
+            start
+            post begin back#1
+            on back#1
+            pay ok *600
+            post back execute 1 ok
+            post begin back#2
+            define version=2; a; back child=refund@1 input={"a":"${steps.a}"}
+            start u {} t@2
+            a ok *600
+        "#,
+        then: r#"
+            settings {"transaction_bytes_max":1024}
+            define name=refund; undo=recharge@1; pay
+            define back child=refund@1; b
+            start  [C1]
+              ~> begin back#1 refund@1
+            post begin back#1  [S1]
+              -> pay execute 1
+            pay ok *600  [S4 T1 T5]
+              = back#1 at 2 committed 618 bytes
+              ~> back execute 1 ok 618 bytes
+            post back execute 1 ok  [C4 S3 C15 T4]
+              ~> forget back#1
+              ~> begin back#2 recharge@1 {"input":{}}
+            post begin back#2  [S1]
+              -> take execute 1
+            define version=2; a; back child=refund@1 input={"a":"${steps.a}"}
+            start u {} t@2  [S1]
+              -> a execute 1
+            a ok *600  [S4 C2 S15 T4]
+              -> a compensate 1 622 bytes
+        "#,
+    },
+    Case {
+        name: "each generation has room that the one above it cannot take",
+        given: "name=leaf; pay",
+        when: r#"
+            settings {"open_max":1}
+            define name=middle; down child=leaf@1 pivot
+            define back child=middle@1 pivot
+            start
+            start other
+            post begin back#1
+            post begin down#1
+            on down#1
+            pay ok
+            post down execute 1 ok
+            post forget down#1
+            post back execute 1 ok
+        "#,
+        then: r#"
+            settings {"open_max":1}
+            define name=middle; down child=leaf@1 pivot
+            define back child=middle@1 pivot
+            start  [C1]
+              ~> begin back#1 middle@1
+            start other
+              = other refused: overloaded: this shard holds as many transactions as it may: try again later
+            post begin back#1  [C1]
+              ~> begin down#1 leaf@1
+            post begin down#1  [S1]
+              -> pay execute 1
+            pay ok  [S4 T1 T5]
+              = down#1 at 2 committed {"steps":{}}
+              ~> down execute 1 ok {"steps":{}}
+            post down execute 1 ok  [C3 T1 T5]
+              ~> forget down#1
+              = back#1 at 2 committed {"steps":{"down":{"steps":{}}}}
+              ~> back execute 1 ok {"steps":{"down":{"steps":{}}}}
+            post forget down#1
+            post back execute 1 ok  [C3 T1 T5]
+              ~> forget back#1
+              = t at 2 committed {"steps":{"back":{"steps":{"down":{"steps":{}}}}}}
+        "#,
+    },
+    Case {
         name: "what a definition names has to be there, and to have a way back",
         given: "name=refund; pay input={\"amount\":\"${input.amount}\"}",
         when: r#"

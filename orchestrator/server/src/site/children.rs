@@ -14,6 +14,7 @@ pub fn judge(plan: &Plan, find: impl Fn(&DefinitionId) -> Option<Definition>) ->
     let own = DefinitionId { name: plan.name.clone(), version: plan.version };
     for (index, named) in plan.children() {
         if let Some(way) = way_to(&own, named, &reached) {
+            problems.retain(|problem| problem.code != ProblemCode::TooDeep);
             let way: Vec<String> = [&own].into_iter().chain(&way).map(ToString::to_string).collect();
             problems.push(Problem {
                 code: ProblemCode::Cycle,

@@ -1,5 +1,8 @@
 //! What a definition says of others: they are known, each can be undone where it may have to be, and gets what it reads.
 
+use std::collections::BTreeSet;
+
+use super::NESTING_MAX;
 use super::problem::{Problem, ProblemCode};
 use crate::definition::plan::{Plan, PlanStep};
 use crate::transaction::DefinitionId;
@@ -23,7 +26,7 @@ use sagamore_schemas::definition::StepKind;
 /// );
 /// ```
 pub fn children<'a>(plan: &Plan, known: impl Fn(&DefinitionId) -> Option<&'a Plan>) -> Vec<Problem> {
-    let mut problems = Vec::new();
+    let mut problems: Vec<Problem> = too_deep(plan, &known).into_iter().collect();
     for (index, named) in plan.children() {
         let step = index.map(|index| plan.step(index));
         let path = index.map_or("compensated_by".to_owned(), |index| format!("steps[{index}].definition"));
@@ -51,6 +54,21 @@ pub fn children<'a>(plan: &Plan, known: impl Fn(&DefinitionId) -> Option<&'a Pla
         problems.extend(missing(step, child, named, &path));
     }
     problems
+}
+
+fn too_deep<'a>(plan: &Plan, known: &impl Fn(&DefinitionId) -> Option<&'a Plan>) -> Option<Problem> {
+    let named = |plan: &Plan| plan.children().map(|(_, id)| id.clone()).collect::<BTreeSet<_>>();
+    let mut generation = named(plan);
+    for _ in 0..NESTING_MAX {
+        generation = generation.iter().filter_map(known).flat_map(named).collect();
+    }
+    let deepest = generation.first()?;
+    Some(Problem {
+        code: ProblemCode::TooDeep,
+        path: "steps".to_owned(),
+        message: format!("more than {NESTING_MAX} definitions begin each other in a row, down to {deepest}"),
+        help: "do in one definition what several only pass on".to_owned(),
+    })
 }
 
 /// What the child reads and the step's own `input` does not have.

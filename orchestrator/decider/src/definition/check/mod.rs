@@ -41,6 +41,8 @@ pub const ATTEMPTS_MAX: u32 = 1000;
 pub const FACTOR_MAX: u32 = 10;
 /// Most steps that wait for one step, and most that one step waits for: one reply starts at most so many commands.
 pub const FAN_OUT_MAX: usize = 64;
+/// Most generations below a definition: children, their children, and what undoes them.
+pub const NESTING_MAX: u32 = 16;
 /// Most branches of a definition, those of groups counted one by one: each has its place in the state record.
 pub const BRANCHES_MAX: usize = 500;
 

@@ -87,6 +87,8 @@ problem_codes! {
     UnknownDefinition = "unknown-definition",
     /// A child that cannot be undone, where it may have to be.
     NoWayBack = "no-way-back",
+    /// Children within children within children.
+    TooDeep = "too-deep",
     /// An input of a child that lacks what the child reads.
     MissingInput = "missing-input",
     /// A condition that cannot be read.

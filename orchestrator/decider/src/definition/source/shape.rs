@@ -80,6 +80,7 @@ impl Shape {
             ProblemCode::Unreadable
             | ProblemCode::UnknownDefinition
             | ProblemCode::NoWayBack
+            | ProblemCode::TooDeep
             | ProblemCode::MissingInput
             | ProblemCode::DuplicateKey
             | ProblemCode::UnknownField
