@@ -75,7 +75,7 @@ pub fn run() {
         workers: NonZeroUsize::new(4).unwrap(),
         asks_after: ASKS_AFTER,
         ..sagamore_participant::Settings::new(
-            ClientSettings::new(&of("BANK_KAFKA")),
+            ClientSettings::new(of("BANK_KAFKA")),
             of("BANK_PREFIX").parse().unwrap(),
             name.parse().unwrap(),
         )
