@@ -94,7 +94,12 @@ impl Shard {
         Notice::None
     }
 
-    fn on_child_not_open(&mut self, mut entry: JournalEntry, said: &ChildRequest<'_>, outputs: &mut Vec<Output>) {
+    fn on_child_not_open(
+        &mut self,
+        mut entry: JournalEntry,
+        said: &ChildRequest<'_>,
+        outputs: &mut Vec<Output>,
+    ) {
         let parent = &said.parent;
         let again = said.wish == ChildWish::Begin && planted::is(Defect::ChildBegunAgain);
         let known = self.finished.get(&said.subject).filter(|_| !again);
@@ -139,11 +144,11 @@ impl Shard {
     }
 
     fn place_for_child<'a>(&self, said: &'a ChildRequest<'a>) -> Result<Newborn<'a>, Refusal> {
-        self.is_timely(said.issued).or_else(|old| if planted::is(Defect::OldChildBegins) { Ok(()) } else { Err(old) })?;
+        self.is_timely(said.issued)
+            .or_else(|old| if planted::is(Defect::OldChildBegins) { Ok(()) } else { Err(old) })?;
         // Each generation has room that the one above it cannot take: the youngest never waits for those that wait for it.
         let depth = said.depth.min(NESTING_MAX);
-        let definition =
-            self.place_for(&said.definition.clone().into(), &said.data, u64::from(depth) + 1)?;
+        let definition = self.place_for(&said.definition.clone().into(), &said.data, u64::from(depth) + 1)?;
         let parent = Parent::at(&said.parent, depth);
         Ok(Newborn {
             id: said.subject.clone(),
@@ -212,7 +217,8 @@ impl Shard {
         data: PayloadRef<'_>,
         outputs: &mut Vec<Output>,
     ) {
-        let token = if self.settings.reply_token.is_some() { self.identity.reply_token(parent) } else { None };
+        let token =
+            if self.settings.reply_token.is_some() { self.identity.reply_token(parent) } else { None };
         let reply = Reply {
             address: parent.clone(),
             instance: self.identity.instance,

@@ -15,8 +15,8 @@
 
 use std::fmt;
 
-use sagamore_schemas::log::{Digest256, JournalEntry};
 use sagamore_schemas::ids::{Birth, Time, TransactionId};
+use sagamore_schemas::log::{Digest256, JournalEntry};
 use sagamore_schemas::wire::{DefinitionRef, Payload, PayloadRef, Start};
 
 use crate::output::{Notice, Output};
@@ -82,7 +82,8 @@ impl Shard {
                 && fingerprint_of(start.definition.name.as_str(), hash) == ending.fingerprint;
             return if same { Admission::Ended } else { conflict() };
         }
-        let admitted = self.is_timely(start.time).and_then(|()| self.place_for(&start.definition, &start.data, 1));
+        let admitted =
+            self.is_timely(start.time).and_then(|()| self.place_for(&start.definition, &start.data, 1));
         match admitted {
             Ok(definition) => Admission::New(definition),
             Err(refusal) => Admission::Refused(refusal.to_string()),
@@ -116,10 +117,7 @@ impl Shard {
         room: u64,
     ) -> Result<DefinitionId, Refusal> {
         let Some(definition) = self.definitions.resolve(asked) else {
-            return Err(Refusal::new(
-                "unknown-definition",
-                &format!("{asked} has not been applied here"),
-            ));
+            return Err(Refusal::new("unknown-definition", &format!("{asked} has not been applied here")));
         };
         let bytes = data.size_bytes() as u64;
         if bytes > self.settings.transaction_bytes_max {
@@ -133,14 +131,12 @@ impl Shard {
         let plan = self.definitions.plan(&definition);
         let missing: Vec<String> = plan.missing_input(json).iter().map(ToString::to_string).collect();
         if !missing.is_empty() {
-            return Err(Refusal::new(
-                "missing-input",
-                &format!("{definition} needs {}", missing.join(", ")),
-            ));
+            return Err(Refusal::new("missing-input", &format!("{definition} needs {}", missing.join(", "))));
         }
         let full = self.open.len() as u64 >= self.settings.open_max.saturating_mul(room)
             || self.open_bytes + bytes > self.settings.open_bytes_max.saturating_mul(room)
-            || (self.finished.len() + self.open.len()) as u64 >= self.settings.finished_max.saturating_mul(room);
+            || (self.finished.len() + self.open.len()) as u64
+                >= self.settings.finished_max.saturating_mul(room);
         if full {
             return Err(Refusal::new(
                 "overloaded",
@@ -153,12 +149,8 @@ impl Shard {
     pub(crate) fn born(&self, offset: i64, newborn: Newborn<'_>) -> Transaction {
         let Newborn { id, time, definition, parent, traceparent, data } = newborn;
         let plan = self.definitions.plan(&definition);
-        let branch = |_| Branch {
-            phase: BranchPhase::Waiting,
-            result: Payload::default(),
-            reason: None,
-            begun: 0,
-        };
+        let branch =
+            |_| Branch { phase: BranchPhase::Waiting, result: Payload::default(), reason: None, begun: 0 };
         Transaction {
             id,
             birth: Birth { partition: self.identity.partition, offset },

@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::envelope::Envelope;
 use super::{
-    Address, Answer, Asked, Authority, ChildRequest, ChildWish, Command, Decided, DefinitionApplied, Input, Inquiry, Occasion,
-    Outcome, OutcomeKind, PayloadRef, Reply, ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb,
-    Verdict, Wish,
+    Address, Answer, Asked, Authority, ChildRequest, ChildWish, Command, Decided, DefinitionApplied, Input,
+    Inquiry, Occasion, Outcome, OutcomeKind, PayloadRef, Reply, ShardVerb, ShardWish, Start, Timer,
+    Undeliverable, Verb, Verdict, Wish,
 };
 use crate::ids::{Birth, TransactionId};
 

@@ -3,8 +3,8 @@
 use std::fmt::{Display, Write as _};
 
 use super::{
-    Address, Answer, Authority, ChildRequest, Command, DefinitionApplied, Input, Inquiry, Occasion, Outcome, PayloadRef, Reply,
-    ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb, Verdict, Wish,
+    Address, Answer, Authority, ChildRequest, Command, DefinitionApplied, Input, Inquiry, Occasion, Outcome,
+    PayloadRef, Reply, ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb, Verdict, Wish,
 };
 
 const COORDINATOR: &str = "/sagamore";

@@ -122,7 +122,11 @@ impl World {
             }
             Wish::Settings(window, age) => {
                 // Where families are about, every other run has hardly room for one.
-                let room = if self.has_children && self.plan.seed % 2 == 0 { r#","open_max":2"# } else { "" };
+                let room = if self.has_children && self.plan.seed.is_multiple_of(2) {
+                    r#","open_max":2"#
+                } else {
+                    ""
+                };
                 let text = format!(
                     r#"{{"dedupe_window":"{window}s","watermark_age":"{age}s","transaction_bytes_max":4096{room}}}"#
                 );

@@ -317,9 +317,12 @@ impl Fold {
     ) {
         let (subject, time, definition, parent) = match input {
             Some(Input::Start(start)) => (&start.subject, start.time, &start.definition.name, None),
-            Some(Input::Child(said)) => {
-                (&said.subject, said.issued, &said.definition.name, Some(Parent::at(&said.parent, said.depth)))
-            }
+            Some(Input::Child(said)) => (
+                &said.subject,
+                said.issued,
+                &said.definition.name,
+                Some(Parent::at(&said.parent, said.depth)),
+            ),
             _ => return,
         };
         let offset = self.shard.next_offset() - 1;

@@ -38,7 +38,9 @@ use sagamore_schemas::definition::StepKind;
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Birth, Partition, TransactionId};
 use sagamore_schemas::log::Digest128;
-use sagamore_schemas::wire::{Address, Answer, ChildRequest, ChildWish, Operation, Payload, PayloadRef, Reply};
+use sagamore_schemas::wire::{
+    Address, Answer, ChildRequest, ChildWish, Operation, Payload, PayloadRef, Reply,
+};
 
 use super::call::{REASON_TOO_LARGE, on_no_answer, on_pending};
 use super::decision::roll_back;
@@ -90,11 +92,7 @@ pub(crate) fn request(
 }
 
 /// What is begun for an operation: the step's definition, or what undoes it.
-fn definition_for(
-    turn: &Turn<'_>,
-    index: BranchIndex,
-    operation: Operation,
-) -> Result<DefinitionId, String> {
+fn definition_for(turn: &Turn<'_>, index: BranchIndex, operation: Operation) -> Result<DefinitionId, String> {
     let Some(child) = turn.plan.branch(index).1.by.child() else {
         unreachable!("it is asked of the branch of a child only")
     };
@@ -170,10 +168,9 @@ pub(super) fn on_reply(
         (Answer::Error, _) if is_latest => {
             on_no_answer(turn, transaction, index, call, reason.unwrap_or("error"));
         }
-        (Answer::Pending | Answer::Error, _) => return Heeded::No,
+        (Answer::Pending | Answer::Error, _) | (Answer::Refused, Operation::Abort) => return Heeded::No,
         (Answer::Ok, Operation::Execute) => on_committed(turn, transaction, index, reply, fits),
         (Answer::Ok, Operation::Abort) => turn.enter(transaction, index, BranchPhase::Aborted),
-        (Answer::Refused, Operation::Abort) => return Heeded::No,
         (Answer::Refused, _) if !is_called_off => {
             let reason = reason.unwrap_or("refused");
             transaction.branch_mut(index).reason = Some(reason.into());

@@ -80,15 +80,27 @@ mod tests {
     use super::*;
 
     fn definition(name: &str, child: &str) -> Definition {
-        let does = if child.is_empty() { r#""participant":"p""#.to_owned() } else { format!(r#""definition":"{child}""#) };
-        let text = format!(r#"{{"name":"{name}","version":1,"steps":[{{"name":"s","kind":"pivot",{does}}}]}}"#);
+        let does = if child.is_empty() {
+            r#""participant":"p""#.to_owned()
+        } else {
+            format!(r#""definition":"{child}""#)
+        };
+        let text =
+            format!(r#"{{"name":"{name}","version":1,"steps":[{{"name":"s","kind":"pivot",{does}}}]}}"#);
         Definition::from_json(&text).unwrap()
     }
 
     #[test]
     fn what_is_named_is_followed() {
-        let all = [definition("a", "b@1"), definition("b", "c@1"), definition("c", "a@1"), definition("d", "e@1"),
-            definition("e", ""), definition("f", "g@1"), definition("g", "a@1")];
+        let all = [
+            definition("a", "b@1"),
+            definition("b", "c@1"),
+            definition("c", "a@1"),
+            definition("d", "e@1"),
+            definition("e", ""),
+            definition("f", "g@1"),
+            definition("g", "a@1"),
+        ];
         let find = |id: &DefinitionId| all.iter().find(|known| known.name == id.name).cloned();
         let check = |at: usize, then: &[&str]| {
             let problems = judge(&compile(&all[at]).unwrap(), find);

@@ -74,12 +74,20 @@ fn too_deep<'a>(plan: &Plan, known: &impl Fn(&DefinitionId) -> Option<&'a Plan>)
 /// What the child reads and the step's own `input` does not have.
 fn missing(step: &PlanStep, child: &Plan, named: &DefinitionId, path: &str) -> Option<Problem> {
     let template = step.branches.first()?.input.as_ref()?;
-    let missing: Vec<String> =
-        child.input_paths().into_iter().filter(|path| !template.may_have(path)).map(ToString::to_string).collect();
+    let missing: Vec<String> = child
+        .input_paths()
+        .into_iter()
+        .filter(|path| !template.may_have(path))
+        .map(ToString::to_string)
+        .collect();
     (!missing.is_empty()).then(|| Problem {
         code: ProblemCode::MissingInput,
         path: path.replace(".definition", ".input"),
-        message: format!("{named} reads {}, which is not in the input of `{}`", missing.join(", "), step.name),
+        message: format!(
+            "{named} reads {}, which is not in the input of `{}`",
+            missing.join(", "),
+            step.name
+        ),
         help: "add it to the input".to_owned(),
     })
 }

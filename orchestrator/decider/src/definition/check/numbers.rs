@@ -65,7 +65,11 @@ impl Check {
                 ProblemCode::FiniteAttempts,
                 format!("{path}.attempts"),
                 format!("step `{}` has {attempts} attempts, but {until}", step.name),
-                if step.definition.is_some() { "remove `attempts`" } else { "remove `attempts`, or make the step compensatable" },
+                if step.definition.is_some() {
+                    "remove `attempts`"
+                } else {
+                    "remove `attempts`, or make the step compensatable"
+                },
             );
         }
     }

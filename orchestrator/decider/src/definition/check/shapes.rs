@@ -32,9 +32,11 @@ impl Check {
             self.termination(&at, step);
         }
         let own = DefinitionId { name: definition.name.clone(), version: definition.version };
-        let named = definition.steps.iter().enumerate().map(|(position, step)| {
-            (format!("steps[{position}].definition"), step.definition.as_ref())
-        });
+        let named = definition
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(position, step)| (format!("steps[{position}].definition"), step.definition.as_ref()));
         let named = named.chain([("compensated_by".to_owned(), definition.compensated_by.as_ref())]);
         for (path, _) in named.filter(|(_, named)| *named == Some(&own)) {
             let help = "name another one: what a definition names is applied before it";

@@ -125,7 +125,7 @@ fn the_largest_graph_is_checked_at_once() {
     let step = |position: usize| Step {
         name: format!("s{position}").parse().unwrap(),
         definition: None,
-            participant: Some("p".parse().unwrap()),
+        participant: Some("p".parse().unwrap()),
         protocol: None,
         branches: None,
         commit: None,
@@ -141,7 +141,8 @@ fn the_largest_graph_is_checked_at_once() {
     };
     let mut steps: Vec<Step> = (0..STEPS_MAX).map(step).collect();
     steps[STEPS_MAX - 1].after = Some(Vec::new());
-    let definition = Definition { name: "d".parse().unwrap(), version: 1, deadline: None, compensated_by: None, steps };
+    let definition =
+        Definition { name: "d".parse().unwrap(), version: 1, deadline: None, compensated_by: None, steps };
     let plan = compile(&definition).unwrap();
     assert_eq!(warnings(&plan).len(), 1);
     assert_eq!(plan.step(StepIndex(0)).after, [StepIndex(1)]);
