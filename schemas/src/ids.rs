@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -33,9 +34,9 @@ pub enum IdError {
     Time(String),
 }
 
-/// The caller's idempotency key and the name of a transaction: 1-128 characters of `[A-Za-z0-9._:-]`.
+/// The caller's idempotency key and the name of a transaction: 1-128 characters of `[A-Za-z0-9._:-]`. Copies share the text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TransactionId(Box<str>);
+pub struct TransactionId(Arc<str>);
 
 impl TransactionId {
     /// The id as text.
@@ -56,9 +57,9 @@ impl FromStr for TransactionId {
     }
 }
 
-/// A name of a definition, step, branch or participant: 1-32 characters of `[a-z0-9-]`.
+/// A name of a definition, step, branch or participant: 1-32 characters of `[a-z0-9-]`. Copies share the text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Box<str>);
+pub struct Name(Arc<str>);
 
 impl Name {
     /// The name as text.
@@ -110,8 +111,12 @@ impl FromStr for Birth {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         let parsed = text.split_once('-').and_then(|(partition, offset)| {
+            let is_canonical = |number: &str| {
+                number.bytes().all(|byte| byte.is_ascii_digit())
+                    && (number == "0" || !number.starts_with('0'))
+            };
             let birth = Self { partition: Partition(partition.parse().ok()?), offset: offset.parse().ok()? };
-            (birth.partition.0 >= 0 && birth.offset >= 0 && birth.to_string() == text).then_some(birth)
+            (is_canonical(partition) && is_canonical(offset)).then_some(birth)
         });
         parsed.ok_or_else(|| IdError::Birth(shortened(text)))
     }
@@ -151,14 +156,58 @@ impl Time {
     pub fn since(self, earlier: Self) -> Span {
         Span::from_ms(u64::try_from(self.0 - earlier.0).unwrap_or(0))
     }
+
+    /// As RFC 3339 with milliseconds: every command carries three. The date is `civil_from_days` of Howard Hinnant,
+    /// "chrono-Compatible Low-Level Date Algorithms", for the years of a `Time` only.
+    pub(crate) fn rfc_3339(self, buffer: &mut [u8; 24]) -> &str {
+        const DAY_MS: i64 = 86_400_000;
+        let small = |number: i64| u32::try_from(number).unwrap_or_default();
+        let (days, ms) = (small(self.0 / DAY_MS), small(self.0 % DAY_MS));
+        // Days since 0000-03-01: a year that begins in March has its leap day last.
+        let shifted = days + 719_468;
+        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let year = year_of_era + era * 400 + u32::from(month <= 2);
+        *buffer = *b"0000-00-00T00:00:00.000Z";
+        put_pair(buffer, 0, year / 100);
+        put_pair(buffer, 2, year % 100);
+        put_pair(buffer, 5, month);
+        put_pair(buffer, 8, day);
+        put_pair(buffer, 11, ms / 3_600_000);
+        put_pair(buffer, 14, ms / 60_000 % 60);
+        put_pair(buffer, 17, ms / 1_000 % 60);
+        put_pair(buffer, 20, ms % 1_000 / 10);
+        buffer[22] = digit(ms % 10);
+        ascii(buffer)
+    }
+}
+
+/// Two digits.
+fn put_pair(buffer: &mut [u8; 24], place: usize, number: u32) {
+    buffer[place] = digit(number / 10);
+    buffer[place + 1] = digit(number % 10);
+}
+
+fn digit(number: u32) -> u8 {
+    b"0123456789"[(number % 10) as usize]
+}
+
+/// What was written digit by digit, as text.
+pub(crate) fn ascii(bytes: &[u8]) -> &str {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(_) => unreachable!("digits, and signs between them, are ASCII"),
+    }
 }
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(time) => write!(f, "{time:.3}"),
-            Err(_) => unreachable!("a Time is clamped to what jiff can print: {}", self.0),
-        }
+        f.write_str(self.rfc_3339(&mut [0; 24]))
     }
 }
 
@@ -244,11 +293,6 @@ pub(crate) fn shortened(text: &str) -> String {
 
 macro_rules! text_serde {
     ($($type:ty),*) => {$(
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
@@ -258,6 +302,23 @@ macro_rules! text_serde {
     )*};
 }
 text_serde!(TransactionId, Name, Birth, Time, Span);
+
+macro_rules! text_out {
+    ($($type:ty, $itself:ident, $serializer:ident => $written:expr);*) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&$itself, $serializer: S) -> Result<S::Ok, S::Error> {
+                $written
+            }
+        }
+    )*};
+}
+text_out! {
+    TransactionId, self, to => to.serialize_str(&self.0);
+    Name, self, to => to.serialize_str(&self.0);
+    Birth, self, to => to.collect_str(self);
+    Time, self, to => to.serialize_str(self.rfc_3339(&mut [0; 24]));
+    Span, self, to => to.collect_str(self)
+}
 
 impl fmt::Display for TransactionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -287,7 +348,7 @@ mod tests {
         for illegal in ["", "Bank", "a_b", &"x".repeat(33)] {
             assert!(illegal.parse::<Name>().is_err(), "{illegal}");
         }
-        for illegal in ["", "1", "1-", "-1-2", "01-2", "1-2-3", "1--2"] {
+        for illegal in ["", "1", "1-", "-1-2", "01-2", "1-02", "+1-2", "1-+2", "1-2-3", "1--2"] {
             assert!(illegal.parse::<Birth>().is_err(), "{illegal}");
         }
         assert_eq!("3-88121".parse::<Birth>().unwrap().to_string(), "3-88121");
@@ -304,5 +365,16 @@ mod tests {
         let time: Time = "2026-11-22T16:00:00.013Z".parse().unwrap();
         assert_eq!(time.to_string(), "2026-11-22T16:00:00.013Z");
         assert_eq!(Time::from_epoch_ms(i64::MAX).to_string(), "9999-12-30T00:00:00.000Z");
+    }
+
+    #[test]
+    fn every_day_prints_as_jiff_prints_it() {
+        const DAY_MS: i64 = 86_400_000;
+        for day in 0..=Time::MAX.epoch_ms() / DAY_MS {
+            // Another time of day each day: the step has no factor in common with a day.
+            let time = Time::from_epoch_ms(day * DAY_MS + day * 86_399_999 % DAY_MS);
+            let expected = jiff::Timestamp::from_millisecond(time.epoch_ms()).unwrap();
+            assert_eq!(time.to_string(), format!("{expected:.3}"));
+        }
     }
 }

@@ -5,6 +5,7 @@
 pub mod definition;
 pub mod home;
 pub mod ids;
+mod json;
 pub mod log;
 pub mod topics;
 pub mod wire;

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::ids::{Birth, Name, Partition, Time, TransactionId};
+use crate::json::{push_birth, push_integer, push_json_string, push_number};
 use crate::wire::{Answer, Operation, OutcomeKind};
 
 /// Header of a state record: inbox offset (decimal text) up to which everything is folded in.
@@ -223,6 +224,61 @@ pub struct JournalEntry {
     pub outcome: Option<OutcomeKind>,
 }
 
+impl JournalEntry {
+    /// Adds the text that serde gives, in a fraction of the time: the fold writes one for each input.
+    pub fn push_json(&self, out: &mut String) {
+        out.push_str("{\"offset\":");
+        push_integer(out, self.offset);
+        out.push_str(",\"sequence\":");
+        push_number(out, self.sequence.into());
+        push_text(out, ",\"at\":", Some(self.at.rfc_3339(&mut [0; 24])));
+        push_text(out, ",\"input\":", Some(&self.input));
+        push_text(out, ",\"transaction\":", self.transaction.as_ref().map(TransactionId::as_str));
+        if let Some(birth) = self.birth {
+            out.push_str(",\"birth\":\"");
+            push_birth(out, birth);
+            out.push('"');
+        }
+        if let Some(revision) = self.revision {
+            out.push_str(",\"revision\":");
+            push_number(out, revision);
+        }
+        push_text(out, ",\"definition\":", self.definition.as_deref());
+        push_text(out, ",\"step\":", self.step.as_deref());
+        push_text(out, ",\"branch\":", self.branch.as_deref());
+        push_text(out, ",\"operation\":", self.operation.map(Operation::as_str));
+        if let Some(attempt) = self.attempt {
+            out.push_str(",\"attempt\":");
+            push_number(out, attempt.into());
+        }
+        push_text(out, ",\"answer\":", self.answer.map(Answer::as_str));
+        push_text(out, ",\"reason\":", self.reason.as_deref());
+        push_text(out, ",\"actor\":", self.actor.as_deref());
+        let mut payload = [0; 64];
+        push_text(out, ",\"payload\":", self.payload.map(|hash| hash.hexadecimal(&mut payload)));
+        for (place, change) in self.changes.iter().enumerate() {
+            out.push_str(if place == 0 { ",\"changes\":[" } else { "," });
+            push_text(out, "{\"step\":", Some(change.step.as_str()));
+            push_text(out, ",\"branch\":", change.branch.as_ref().map(Name::as_str));
+            push_text(out, ",\"phase\":", Some(&change.phase));
+            out.push('}');
+        }
+        if !self.changes.is_empty() {
+            out.push(']');
+        }
+        push_text(out, ",\"decision\":", self.decision.map(Decision::as_str));
+        push_text(out, ",\"outcome\":", self.outcome.map(OutcomeKind::as_str));
+        out.push('}');
+    }
+}
+
+fn push_text(out: &mut String, name: &str, text: Option<&str>) {
+    if let Some(text) = text {
+        out.push_str(name);
+        push_json_string(out, text);
+    }
+}
+
 /// A branch and the phase it has come to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepChange {
@@ -245,6 +301,15 @@ pub enum Decision {
     Rollback,
 }
 
+impl Decision {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Commit => "commit",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
 /// A journal entry with its place in the chain.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sealed {
@@ -255,21 +320,29 @@ pub struct Sealed {
 }
 
 /// The next link: SHA-256 over the link before and the text of the entry.
-pub fn seal(before: Digest256, entry: &str) -> Digest256 {
+pub fn seal(before: Digest256, entry: impl AsRef<[u8]>) -> Digest256 {
     Digest256(Sha256::new().chain_update(before.0).chain_update(entry).finalize().into())
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+fn hexadecimal<'a>(bytes: &[u8], text: &'a mut [u8]) -> &'a str {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    crate::ids::ascii(text)
 }
 
 macro_rules! hex_digest {
     ($($type:ident, $length:literal);*) => {$(
+        impl $type {
+            /// As it is written, in `text`.
+            pub fn hexadecimal(self, text: &mut [u8; 2 * $length]) -> &str {
+                hexadecimal(&self.0, text)
+            }
+        }
         impl std::fmt::Display for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(&hexadecimal(&self.0))
+                f.write_str(hexadecimal(&self.0, &mut [0; 2 * $length]))
             }
         }
         impl std::fmt::Debug for $type {
@@ -279,7 +352,7 @@ macro_rules! hex_digest {
         }
         impl Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&hexadecimal(&self.0))
+                serializer.serialize_str(hexadecimal(&self.0, &mut [0; 2 * $length]))
             }
         }
         impl<'de> Deserialize<'de> for $type {
@@ -299,3 +372,56 @@ macro_rules! hex_digest {
     )*};
 }
 hex_digest!(Digest256, 32; Digest128, 16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use OutcomeKind::{Aborted, Committed, Compensated, Refused, Stuck};
+
+    fn check(entry: &JournalEntry) {
+        let mut text = String::new();
+        entry.push_json(&mut text);
+        assert_eq!(text, serde_json::to_string(entry).unwrap());
+    }
+
+    #[test]
+    fn an_entry_is_written_as_serde_writes_it() {
+        let least = r#"{"offset":7,"sequence":0,"at":"2026-11-22T16:00:00.013Z","input":"timer"}"#;
+        let least: JournalEntry = serde_json::from_str(least).unwrap();
+        check(&least);
+        let change = |branch: Option<&str>| StepChange {
+            step: "pay".parse().unwrap(),
+            branch: branch.map(|name| name.parse().unwrap()),
+            phase: "asked execute 1".to_owned(),
+        };
+        let most = JournalEntry {
+            offset: i64::MIN,
+            sequence: u32::MAX,
+            transaction: Some("order:1".parse().unwrap()),
+            birth: Some(Birth { partition: Partition(3), offset: i64::MAX }),
+            revision: Some(u64::MAX),
+            definition: Some("order@1".to_owned()),
+            step: Some("pay".to_owned()),
+            branch: Some("bank".to_owned()),
+            attempt: Some(u32::MAX),
+            reason: Some("\"\\/\u{0}\n\t\u{1f}\u{7f}\u{2028}é€😀".to_owned()),
+            actor: Some("a \"b\"".to_owned()),
+            payload: Some(Digest256([0xa5; 32])),
+            changes: vec![change(None), change(Some("bank"))],
+            ..least
+        };
+        check(&most);
+        for operation in Operation::ALL {
+            check(&JournalEntry { operation: Some(operation), ..most.clone() });
+        }
+        for answer in [Answer::Ok, Answer::Refused, Answer::Error, Answer::Pending] {
+            check(&JournalEntry { answer: Some(answer), ..most.clone() });
+        }
+        for decision in [Decision::Commit, Decision::Rollback] {
+            check(&JournalEntry { decision: Some(decision), ..most.clone() });
+        }
+        for outcome in [Committed, Compensated, Aborted, Refused, Stuck] {
+            check(&JournalEntry { outcome: Some(outcome), ..most.clone() });
+        }
+    }
+}

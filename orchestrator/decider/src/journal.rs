@@ -3,25 +3,31 @@
 //! A repeated prefix changes nothing: the chain is a function of the entries, and those of the inbox alone.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use sagamore_schemas::log::{ChainHead, Digest256, JournalEntry, seal};
+use sagamore_schemas::ids::TransactionId;
+use sagamore_schemas::log::{ChainHead, JournalEntry, seal};
 
 /// Entries not yet in the journal topic, and the head of the chain.
 #[derive(Debug, Clone, Default)]
 pub struct Journal {
     head: ChainHead,
-    /// By key of the record they will stand in; the shard's own under an empty key.
-    unstored: BTreeMap<String, Vec<Link>>,
+    /// One `Sealed` after the other, in the order of the log, in pieces that never move.
+    pieces: Vec<String>,
+    /// Where they stand, by the transaction that is the key of their record; the shard's own under an empty key.
+    unstored: BTreeMap<Option<TransactionId>, Vec<Place>>,
 }
 
-/// An entry fits without growing.
-const TYPICAL_ENTRY_BYTES: usize = 512;
+/// Bytes of a piece: hundreds of entries.
+const PIECE_BYTES: usize = 64 * 1024;
+/// What a piece has left when it counts as full: nearly every entry still fits without growing.
+const PIECE_REST_BYTES: usize = 2 * 1024;
 
-/// One entry with its place in the chain: what a `Sealed` of the journal's records is made of.
+/// Where a `Sealed` stands.
 #[derive(Debug, Clone)]
-struct Link {
-    text: String,
-    chain: Digest256,
+struct Place {
+    piece: usize,
+    bytes: Range<usize>,
 }
 
 impl Journal {
@@ -38,16 +44,22 @@ impl Journal {
     /// Adds an entry; its sequence is set here.
     pub(crate) fn append(&mut self, mut entry: JournalEntry) {
         entry.sequence = if entry.offset == self.head.offset { self.head.sequence + 1 } else { 0 };
-        let key = entry.transaction.as_ref().map(ToString::to_string).unwrap_or_default();
-        let mut text = Vec::with_capacity(TYPICAL_ENTRY_BYTES);
-        let Some(text) =
-            serde_json::to_writer(&mut text, &entry).ok().and_then(|()| String::from_utf8(text).ok())
-        else {
-            unreachable!("a journal entry holds nothing that JSON cannot")
-        };
-        let chain = seal(self.head.hash, &text);
+        if self.pieces.last().is_none_or(|piece| piece.len() + PIECE_REST_BYTES > PIECE_BYTES) {
+            self.pieces.push(String::with_capacity(PIECE_BYTES));
+        }
+        let last = self.pieces.len() - 1;
+        let text = &mut self.pieces[last];
+        let begin = text.len();
+        text.push_str("{\"entry\":");
+        let entry_begin = text.len();
+        entry.push_json(text);
+        let chain = seal(self.head.hash, &text[entry_begin..]);
+        text.push_str(",\"chain\":\"");
+        text.push_str(chain.hexadecimal(&mut [0; 64]));
+        text.push_str("\"}");
         self.head = ChainHead { offset: entry.offset, sequence: entry.sequence, hash: chain };
-        self.unstored.entry(key).or_default().push(Link { text, chain });
+        let place = Place { piece: last, bytes: begin..text.len() };
+        self.unstored.entry(entry.transaction).or_default().push(place);
     }
 
     /// Takes what is not yet stored: key and value of each record.
@@ -55,23 +67,22 @@ impl Journal {
         /// Entries of one transaction in one record: bounded, so that the record is.
         const RECORD_BYTES_MAX: usize = 256 * 1024;
         let mut records = Vec::new();
-        for (key, entries) in std::mem::take(&mut self.unstored) {
-            let mut open = String::new();
-            for Link { text, chain } in entries {
+        for (transaction, places) in std::mem::take(&mut self.unstored) {
+            let key = transaction.map(|id| id.as_str().into()).unwrap_or_default();
+            let bytes = places.iter().map(|place| place.bytes.len() + 1).sum::<usize>() + 1;
+            let mut open = Vec::with_capacity(bytes.min(RECORD_BYTES_MAX));
+            for Place { piece, bytes } in places {
                 if open.len() > RECORD_BYTES_MAX {
-                    open.push(']');
-                    records.push((key.clone().into_bytes(), std::mem::take(&mut open).into_bytes()));
+                    open.push(b']');
+                    records.push((Vec::clone(&key), std::mem::take(&mut open)));
                 }
-                // A `Sealed`, written around the text that was hashed.
-                open.push_str(if open.is_empty() { "[{\"entry\":" } else { ",{\"entry\":" });
-                open.push_str(&text);
-                open.push_str(",\"chain\":\"");
-                open.push_str(&chain.to_string());
-                open.push_str("\"}");
+                open.push(if open.is_empty() { b'[' } else { b',' });
+                open.extend_from_slice(self.pieces[piece][bytes].as_bytes());
             }
-            open.push(']');
-            records.push((key.into_bytes(), open.into_bytes()));
+            open.push(b']');
+            records.push((key, open));
         }
+        self.pieces.clear();
         records
     }
 }

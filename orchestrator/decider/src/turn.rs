@@ -120,7 +120,7 @@ impl Turn<'_> {
         let (step, branch) = self.plan.branch(index);
         let data = match (&branch.by, call.operation) {
             // To call a child off no data is needed, and none may stand in the way.
-            (Performer::Child(_), Operation::Abort) => Payload::Absent,
+            (Performer::Child(_), Operation::Abort) => Cow::Owned(Payload::Absent),
             _ => self.data(transaction, index, call.operation)?,
         };
         let address = Address {
@@ -135,7 +135,7 @@ impl Turn<'_> {
             Performer::Participant(name) => {
                 self.command(transaction, index, name, call, address, &data)?;
             }
-            Performer::Child(_) => child::request(self, transaction, index, address, data.as_ref())?,
+            Performer::Child(_) => child::request(self, transaction, index, address, Payload::as_ref(&data))?,
         }
         let due = self.clock.after(step.timeout);
         self.enter(transaction, index, BranchPhase::Asked(Call { due, ..call }));
@@ -180,12 +180,12 @@ impl Turn<'_> {
         if self.tokens { self.identity.reply_token(address) } else { None }
     }
 
-    pub(crate) fn data(
+    pub(crate) fn data<'t>(
         &self,
-        transaction: &Transaction,
+        transaction: &'t Transaction,
         index: BranchIndex,
         operation: Operation,
-    ) -> Result<Payload, String> {
+    ) -> Result<Cow<'t, Payload>, String> {
         let rendered = match &self.plan.branch(index).1.input {
             Some(template) => Some(render(transaction, |scope| template.render(scope))?),
             None => None,
@@ -193,18 +193,18 @@ impl Turn<'_> {
         let from_json = |text| Payload::from_json(text).map_err(|error| error.to_string());
         match operation {
             Operation::Execute | Operation::Prepare => match rendered {
-                Some(text) => from_json(text),
-                None => Ok(transaction.input.clone()),
+                Some(text) => from_json(text).map(Cow::Owned),
+                None => Ok(Cow::Borrowed(&transaction.input)),
             },
             Operation::Compensate | Operation::Precommit | Operation::Commit | Operation::Abort => {
                 let input = match rendered {
-                    Some(text) => from_json(text)?,
-                    None => transaction.input.clone(),
+                    Some(text) => Cow::Owned(from_json(text)?),
+                    None => Cow::Borrowed(&transaction.input),
                 };
                 let result = &transaction.branch(index).result;
                 let fields: Vec<String> =
                     [field("input", &input), field("result", result)].into_iter().flatten().collect();
-                from_json(format!("{{{}}}", fields.join(",")))
+                from_json(format!("{{{}}}", fields.join(","))).map(Cow::Owned)
             }
         }
     }
@@ -243,7 +243,7 @@ pub(crate) fn is_wanted(transaction: &Transaction, step: &PlanStep) -> Result<bo
 pub(crate) fn key_of(transaction: &Transaction, branch: &PlanBranch) -> Result<String, String> {
     match &branch.key {
         Some(template) => render(transaction, |scope| template.render_text(scope)),
-        None => Ok(transaction.id.to_string()),
+        None => Ok(transaction.id.as_str().to_owned()),
     }
 }
 

@@ -2,10 +2,14 @@
 
 use std::fmt::{Display, Write as _};
 
+use uuid::Uuid;
+
 use super::{
     Address, Answer, Authority, ChildRequest, Command, DefinitionApplied, Input, Inquiry, Occasion, Outcome,
     PayloadRef, Reply, ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb, Verdict, Wish,
 };
+use crate::ids::{Birth, Time};
+use crate::json::{needs_escape, push_birth, push_json_string, push_number};
 
 const COORDINATOR: &str = "/sagamore";
 
@@ -13,8 +17,8 @@ impl Start<'_> {
     /// As a record value; `source` says who starts it.
     pub fn to_json(&self, source: &str) -> Vec<u8> {
         let mut w = Writer::new("sagamore.start.v1", format_args!("{}/start", self.subject), source);
-        w.display("time", self.time);
-        w.display("subject", &self.subject);
+        w.time("time", self.time);
+        w.text("subject", self.subject.as_str());
         w.display("definition", &self.definition);
         w.optional("traceparent", self.traceparent.as_deref());
         w.payload(&self.data);
@@ -25,12 +29,12 @@ impl Start<'_> {
 impl Command<'_> {
     /// As a record value.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut w = Writer::new("sagamore.command.v1", CommandId(&self.address), COORDINATOR);
-        w.display("instance", self.instance);
+        let mut w = Writer::about("sagamore.command.v1", &self.address, ["", ""], COORDINATOR, &self.data);
+        w.uuid("instance", self.instance);
         w.address(&self.address);
-        w.display("issued", self.issued);
-        w.display("watermark", self.watermark);
-        w.display("deadline", self.deadline);
+        w.time("issued", self.issued);
+        w.time("watermark", self.watermark);
+        w.time("deadline", self.deadline);
         w.text("definition", &self.definition);
         w.text("replyto", &self.replyto);
         w.optional("traceparent", self.traceparent.as_deref());
@@ -76,9 +80,9 @@ impl Reply<'_> {
             Answer::Error => "/error",
             Answer::Pending => "/pending",
         };
-        let id = format_args!("{}/reply{before}", CommandId(&self.address));
-        let mut w = Writer::new("sagamore.reply.v1", id, &self.source);
-        w.display("instance", self.instance);
+        let address = &self.address;
+        let mut w = Writer::about("sagamore.reply.v1", address, ["/reply", before], &self.source, &self.data);
+        w.uuid("instance", self.instance);
         w.address(&self.address);
         w.text("outcome", self.outcome.as_str());
         w.optional("reason", self.reason.as_deref());
@@ -92,14 +96,13 @@ impl ChildRequest<'_> {
     /// As a record value.
     pub fn to_json(&self) -> Vec<u8> {
         let wish = self.wish.as_str();
-        let id = format_args!("{}/{wish}", CommandId(&self.parent));
-        let mut w = Writer::new("sagamore.child.v1", id, COORDINATOR);
-        w.display("instance", self.instance);
-        w.display("subject", &self.subject);
+        let mut w = Writer::about("sagamore.child.v1", &self.parent, ["/", wish], COORDINATOR, &self.data);
+        w.uuid("instance", self.instance);
+        w.text("subject", self.subject.as_str());
         w.text("wish", wish);
-        w.display("parent", &self.parent.subject);
+        w.text("parent", self.parent.subject.as_str());
         w.place(&self.parent);
-        w.display("issued", self.issued);
+        w.time("issued", self.issued);
         w.number("depth", u64::from(self.depth));
         w.display("definition", &self.definition);
         w.optional("traceparent", self.traceparent.as_deref());
@@ -112,14 +115,14 @@ impl Outcome<'_> {
     /// As a record value.
     pub fn to_json(&self) -> Vec<u8> {
         let mut w = Writer::new("sagamore.outcome.v1", self.id(), COORDINATOR);
-        w.display("instance", self.instance);
-        w.display("subject", &self.subject);
+        w.uuid("instance", self.instance);
+        w.text("subject", self.subject.as_str());
         match self.occasion {
             Occasion::Transaction { birth, revision } => {
-                w.display("birth", birth);
+                w.birth("birth", birth);
                 w.number("revision", revision);
             }
-            Occasion::Start { cause } => w.display("cause", cause),
+            Occasion::Start { cause } => w.birth("cause", cause),
         }
         w.optional("definition", self.definition.as_deref());
         w.text("outcome", self.outcome.as_str());
@@ -145,13 +148,13 @@ impl Timer<'_> {
                 COORDINATOR,
             ),
         };
-        w.display("subject", subject);
-        w.display("birth", birth);
+        w.text("subject", subject.as_str());
+        w.birth("birth", *birth);
         if let Some((step, branch)) = branch {
             w.text("step", step);
             w.text("branch", branch);
         }
-        w.display("due", due);
+        w.time("due", *due);
         w.finish()
     }
 }
@@ -159,8 +162,8 @@ impl Timer<'_> {
 impl Undeliverable<'_> {
     /// As a record value.
     pub fn to_json(&self) -> Vec<u8> {
-        let id = CommandId(&self.address);
-        let mut w = Writer::new("sagamore.undeliverable.v1", format_args!("{id}/undeliverable"), COORDINATOR);
+        let (kind, none) = ("sagamore.undeliverable.v1", PayloadRef::Absent);
+        let mut w = Writer::about(kind, &self.address, ["/", "undeliverable"], COORDINATOR, &none);
         w.address(&self.address);
         w.text("reason", &self.reason);
         w.finish()
@@ -175,7 +178,7 @@ impl Verb<'_> {
             Wish::Retry => "sagamore.retry.v1",
         };
         let mut w = Writer::new(kind, &self.authority.id, COORDINATOR);
-        w.display("subject", &self.subject);
+        w.text("subject", self.subject.as_str());
         w.authority(&self.authority);
         w.finish()
     }
@@ -230,27 +233,50 @@ impl Input<'_> {
     }
 }
 
-struct CommandId<'a, 'b>(&'a Address<'b>);
-
-impl Display for CommandId<'_, '_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Address { subject, birth, step, branch, operation, attempt } = self.0;
-        write!(f, "{subject}/{birth}/{step}/{branch}/{operation}/{attempt}")
-    }
-}
-
 struct Writer(String);
 
 impl Writer {
     fn new(kind: &str, id: impl Display, source: &str) -> Self {
-        /// A command with a small payload fits without growing.
-        const TYPICAL_BYTES: usize = 1152;
-        let mut w = Self(String::with_capacity(TYPICAL_BYTES));
+        let mut w = Self::begin(kind, &PayloadRef::Absent);
+        w.display("id", id);
+        w.text("source", source);
+        w
+    }
+
+    /// What has the id of a command, or one made of it by two suffixes.
+    fn about(
+        kind: &str,
+        address: &Address<'_>,
+        suffixes: [&str; 2],
+        source: &str,
+        payload: &PayloadRef<'_>,
+    ) -> Self {
+        let mut w = Self::begin(kind, payload);
+        w.quoted("id", |out| {
+            let Address { subject, birth, step, branch, operation, attempt } = address;
+            out.push_str(subject.as_str());
+            out.push('/');
+            push_birth(out, *birth);
+            for part in [step, branch, operation.as_str()] {
+                out.push('/');
+                out.push_str(part);
+            }
+            out.push('/');
+            push_number(out, u64::from(*attempt));
+            out.push_str(suffixes[0]);
+            out.push_str(suffixes[1]);
+        });
+        w.text("source", source);
+        w
+    }
+
+    fn begin(kind: &str, payload: &PayloadRef<'_>) -> Self {
+        /// All but the payload of most records fits without growing.
+        const TYPICAL_BYTES: usize = 768;
+        let mut w = Self(String::with_capacity(TYPICAL_BYTES + payload.size_bytes()));
         w.0.push_str("{\"specversion\":\"1.0\",\"type\":\"");
         w.0.push_str(kind);
         w.0.push('"');
-        w.display("id", id);
-        w.text("source", source);
         w
     }
 
@@ -272,11 +298,30 @@ impl Writer {
     }
 
     fn display(&mut self, name: &str, value: impl Display) {
+        self.quoted(name, |out| {
+            let written = write!(out, "{value}");
+            debug_assert!(written.is_ok(), "writing to a String cannot fail");
+        });
+    }
+
+    fn time(&mut self, name: &str, time: Time) {
+        self.text(name, time.rfc_3339(&mut [0; 24]));
+    }
+
+    fn uuid(&mut self, name: &str, uuid: Uuid) {
+        self.text(name, uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+    }
+
+    fn birth(&mut self, name: &str, birth: Birth) {
+        self.quoted(name, |out| push_birth(out, birth));
+    }
+
+    fn quoted(&mut self, name: &str, write: impl FnOnce(&mut String)) {
         self.name(name);
-        let start = self.0.len() + 1;
-        let written = write!(self.0, "\"{value}");
-        debug_assert!(written.is_ok(), "writing to a String cannot fail");
-        if self.0.as_bytes()[start..].iter().any(|b| needs_escape(*b)) {
+        self.0.push('"');
+        let start = self.0.len();
+        write(&mut self.0);
+        if needs_escape(&self.0[start..]) {
             let raw = self.0.split_off(start - 1);
             push_json_string(&mut self.0, &raw[1..]);
         } else {
@@ -285,7 +330,8 @@ impl Writer {
     }
 
     fn number(&mut self, name: &str, value: u64) {
-        self.display_number(name, value);
+        self.name(name);
+        push_number(&mut self.0, value);
     }
 
     fn display_number(&mut self, name: &str, value: impl Display) {
@@ -295,12 +341,12 @@ impl Writer {
     }
 
     fn address(&mut self, address: &Address<'_>) {
-        self.display("subject", &address.subject);
+        self.text("subject", address.subject.as_str());
         self.place(address);
     }
 
     fn place(&mut self, address: &Address<'_>) {
-        self.display("birth", address.birth);
+        self.birth("birth", address.birth);
         self.text("step", &address.step);
         self.text("branch", &address.branch);
         self.text("operation", address.operation.as_str());
@@ -308,12 +354,12 @@ impl Writer {
     }
 
     fn inquiry(&mut self, inquiry: &Inquiry<'_>) {
-        self.display("instance", inquiry.instance);
-        self.display("subject", &inquiry.subject);
-        self.display("birth", inquiry.birth);
+        self.uuid("instance", inquiry.instance);
+        self.text("subject", inquiry.subject.as_str());
+        self.birth("birth", inquiry.birth);
         self.text("step", &inquiry.step);
         self.text("branch", &inquiry.branch);
-        self.display("participant", &inquiry.participant);
+        self.text("participant", inquiry.participant.as_str());
     }
 
     fn authority(&mut self, authority: &Authority<'_>) {
@@ -338,19 +384,5 @@ impl Writer {
     fn finish(mut self) -> Vec<u8> {
         self.0.push('}');
         self.0.into_bytes()
-    }
-}
-
-fn needs_escape(byte: u8) -> bool {
-    byte == b'"' || byte == b'\\' || byte < 0x20
-}
-
-fn push_json_string(out: &mut String, value: &str) {
-    if value.bytes().any(needs_escape) {
-        out.push_str(&serde_json::Value::from(value).to_string());
-    } else {
-        out.push('"');
-        out.push_str(value);
-        out.push('"');
     }
 }

@@ -15,7 +15,7 @@ struct Stored {
 }
 
 const STORED: [Stored; 3] = [
-    Stored { workload: Workload::Order, allocations: 105, bytes: 11_046 },
+    Stored { workload: Workload::Order, allocations: 59, bytes: 8_650 },
     Stored { workload: Workload::TwoPhase, allocations: 233, bytes: 23_177 },
     Stored { workload: Workload::Graph, allocations: 538, bytes: 59_589 },
 ];

@@ -133,7 +133,8 @@ const TABLE: &[(&str, &str, Case)] = &[
         Test("endings_are_packed_so_many_to_a_record"),
     ),
     ("orchestrator/decider/src/identity.rs", "BYTES_MIN", Test("a_reply_secret_has_so_many_bytes_at_least")),
-    ("orchestrator/decider/src/journal.rs", "TYPICAL_ENTRY_BYTES", SIZE),
+    ("orchestrator/decider/src/journal.rs", "PIECE_BYTES", SIZE),
+    ("orchestrator/decider/src/journal.rs", "PIECE_REST_BYTES", SIZE),
     (
         "orchestrator/decider/src/journal.rs",
         "RECORD_BYTES_MAX",
