@@ -81,12 +81,7 @@ impl Definitions {
         self.take(json, most, |plan, known| children(plan, |id| known.known(id)))
     }
 
-    fn take(
-        &mut self,
-        json: &str,
-        most: u64,
-        judge: impl FnOnce(&Plan, &Self) -> Vec<Problem>,
-    ) -> Adopted {
+    fn take(&mut self, json: &str, most: u64, judge: impl FnOnce(&Plan, &Self) -> Vec<Problem>) -> Adopted {
         let definition = match Definition::from_json(json) {
             Ok(definition) => definition,
             // What the library says of it may be another text in another version, and this one is kept in the log.

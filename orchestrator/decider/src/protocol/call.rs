@@ -82,12 +82,7 @@ pub(crate) fn on_reply(
     Heeded::Yes
 }
 
-pub(super) fn on_pending(
-    turn: &mut Turn<'_>,
-    transaction: &mut Transaction,
-    index: BranchIndex,
-    call: Call,
-) {
+pub(super) fn on_pending(turn: &mut Turn<'_>, transaction: &mut Transaction, index: BranchIndex, call: Call) {
     let due = turn.clock.after(turn.plan.branch(index).0.timeout);
     turn.enter(transaction, index, BranchPhase::Asked(Call { due, ..call }));
 }

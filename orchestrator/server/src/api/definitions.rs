@@ -131,7 +131,8 @@ fn problem_of(error: &ApplyError, source: &source::Source) -> Problem {
     match error {
         ApplyError::Conflict { .. } => Problem::new(StatusCode::CONFLICT, "conflict", detail),
         ApplyError::Children(problems) => {
-            let found = problems.iter().map(|problem| finding("definition", source, Severity::Error, problem));
+            let found =
+                problems.iter().map(|problem| finding("definition", source, Severity::Error, problem));
             unsound(&found.collect::<Vec<_>>())
         }
         ApplyError::Lost { .. } => Problem::unexpected(detail),

@@ -61,7 +61,8 @@ fn outcomes(stage: &Stage) -> BTreeMap<String, String> {
     let told = topics::read_all(stage.bootstrap(), &stage.topic("outcomes"));
     let told = told.iter().map(topics::Seen::json);
     let text = |told: &Value, name: &str| told[name].as_str().unwrap_or_default().to_owned();
-    let ended = told.filter(|told| text(told, "subject").starts_with("errand-") && text(told, "outcome") != "stuck");
+    let ended =
+        told.filter(|told| text(told, "subject").starts_with("errand-") && text(told, "outcome") != "stuck");
     let mut ended_as = BTreeMap::new();
     for told in ended {
         let (id, outcome) = (text(&told, "subject"), text(&told, "outcome"));

@@ -129,7 +129,8 @@ pub fn run(command: DefineCommand, printer: Printer) -> Outcome {
                 (CommandTopics::Create(args.replication), Duration::from_millis(args.wait.as_ms()));
             let applied = apply(&site, &definition, &plan, topics, wait).map_err(|error| {
                 if let ApplyError::Children(problems) = &error {
-                    let told = problems.iter().map(|problem| source.report(&args.file, Severity::Error, problem));
+                    let told =
+                        problems.iter().map(|problem| source.report(&args.file, Severity::Error, problem));
                     told.for_each(|text| eprintln!("{text}"));
                     return Failure::new(Exit::CheckNegative, errors_in(&args.file, problems.len()));
                 }
@@ -190,8 +191,10 @@ fn judge_together(all: &mut [(String, Checked)], args: &CheckArgs) -> Result<(),
         None => Catalogue::default(),
     };
     let find = |id: &DefinitionId| {
-        let among_files =
-            sound.iter().map(|(file, _)| file).find(|file| file.name == id.name && file.version == id.version);
+        let among_files = sound
+            .iter()
+            .map(|(file, _)| file)
+            .find(|file| file.name == id.name && file.version == id.version);
         among_files.or_else(|| catalogue.definition(id)).cloned()
     };
     for (_, checked) in all.iter_mut() {
