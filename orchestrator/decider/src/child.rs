@@ -81,7 +81,7 @@ impl Shard {
                     }
                     (ChildWish::Forget, _) => {}
                     (ChildWish::Begin | ChildWish::CallOff, Phase::Ended(outcome)) => {
-                        self.tell_parent(birth_offset, outcome, outputs);
+                        self.tell_parent(child, outcome, outputs);
                     }
                     (ChildWish::CallOff, _) => self.call_off(birth_offset, entry, parent, outputs),
                     (ChildWish::Begin, _) => {
@@ -194,10 +194,7 @@ impl Shard {
     }
 
     /// Tells the parent of a child how it has ended.
-    pub(crate) fn tell_parent(&self, birth_offset: i64, outcome: OutcomeKind, outputs: &mut Vec<Output>) {
-        let Some(child) = self.open.get(&birth_offset) else {
-            unreachable!("SAG-INV-4 what has ended is kept until its parent knows: {birth_offset}")
-        };
+    pub(crate) fn tell_parent(&self, child: &Transaction, outcome: OutcomeKind, outputs: &mut Vec<Output>) {
         let Some(parent) = &child.parent else { return };
         let address = parent.address();
         if outcome == OutcomeKind::Committed {

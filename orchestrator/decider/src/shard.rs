@@ -445,11 +445,13 @@ impl Shard {
     }
 
     fn on_end(&mut self, birth_offset: i64, kind: OutcomeKind, outputs: &mut Vec<Output>) {
-        let child = self.open.get_mut(&birth_offset).filter(|ended| ended.parent.is_some());
-        let is_child = child.is_some();
-        if let Some(child) = child {
-            child.phase = Phase::Ended(kind);
-            self.tell_parent(birth_offset, kind, outputs);
+        let Some(ended) = self.open.get_mut(&birth_offset) else {
+            unreachable!("SAG-INV-4 only what is open ends: {birth_offset}")
+        };
+        let is_child = ended.parent.is_some();
+        if is_child {
+            ended.phase = Phase::Ended(kind);
+            self.tell_parent(&self.open[&birth_offset], kind, outputs);
         }
         if !is_child || planted::is(Defect::ChildForgottenAtEnd) {
             self.bury(birth_offset, kind);

@@ -15,9 +15,9 @@ struct Stored {
 }
 
 const STORED: [Stored; 3] = [
-    Stored { workload: Workload::Order, allocations: 59, bytes: 8_650 },
-    Stored { workload: Workload::TwoPhase, allocations: 233, bytes: 23_177 },
-    Stored { workload: Workload::Graph, allocations: 538, bytes: 59_589 },
+    Stored { workload: Workload::Order, allocations: 59, bytes: 8_684 },
+    Stored { workload: Workload::TwoPhase, allocations: 143, bytes: 18_331 },
+    Stored { workload: Workload::Graph, allocations: 296, bytes: 45_821 },
 ];
 
 fn fold(workload: Workload) -> AllocationInfo {
