@@ -1,10 +1,46 @@
 //! Children: a step starts another definition, on the way forward, back, and where the two shards miss each other.
 
+use std::collections::BTreeMap;
+
+use sagamore_decider::definition::build::{definition, step};
+use sagamore_decider::definition::check::{NESTING_MAX, Problem, children};
+use sagamore_decider::definition::plan::Plan;
+use sagamore_decider::transaction::DefinitionId;
+
 use crate::harness::{Case, check};
 
 #[test]
 fn a_child_is_a_step() {
     CASES.iter().for_each(check);
+}
+
+/// Problems of a definition with so many generations below it.
+fn problems_of(generations: u32) -> Vec<Problem> {
+    let mut known: BTreeMap<DefinitionId, Plan> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for version in 1..=generations + 1 {
+        let link = step("s");
+        let link = match version {
+            1 => link.participant("p"),
+            _ => link.child(&format!("d@{}", version - 1)).pivot(),
+        };
+        let (_, plan) = definition("d", version).step(link).build().unwrap();
+        problems = children(&plan, |id| known.get(id));
+        known.insert(DefinitionId { name: plan.name.clone(), version }, plan);
+    }
+    problems
+}
+
+#[test]
+fn so_many_generations_may_be_below_a_definition() {
+    assert_eq!(problems_of(NESTING_MAX - 1), []);
+    assert_eq!(problems_of(NESTING_MAX), []);
+    let problems = problems_of(NESTING_MAX + 1);
+    assert_eq!(
+        problems[0].to_string(),
+        "steps: more than 16 definitions begin each other in a row, down to d@1 (too-deep); do in one definition \
+         what several only pass on"
+    );
 }
 
 /// Every case.

@@ -67,6 +67,11 @@ const TABLE: &[(&str, &str, Case)] = &[
         Test("so_many_steps_wait_for_one_and_one_for_so_many"),
     ),
     (
+        "orchestrator/decider/src/definition/check/mod.rs",
+        "NESTING_MAX",
+        Test("so_many_generations_may_be_below_a_definition"),
+    ),
+    (
         "orchestrator/decider/src/definition/condition/mod.rs",
         "TEXT_MAX_BYTES",
         Test("a_condition_is_so_long_and_so_deep"),
