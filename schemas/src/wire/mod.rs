@@ -672,6 +672,14 @@ mod tests {
             "data_base64",
             true,
         );
+        let long = "s".repeat(33);
+        check(
+            &format!(
+                r#"{{"specversion":"1.0","type":"sagamore.child.v1","wish":"begin","subject":"c","parent":"p","birth":"0-1","step":"{long}","branch":"b","operation":"execute","attempt":1}}"#
+            ),
+            "attribute step: name",
+            false,
+        );
         assert_eq!(read_input(None).unwrap_err().cause, ReadCause::Empty);
     }
 }

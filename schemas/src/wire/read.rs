@@ -12,7 +12,7 @@ use super::{
     Inquiry, Occasion, Outcome, OutcomeKind, PayloadRef, Reply, ShardVerb, ShardWish, Start, Timer,
     Undeliverable, Verb, Verdict, Wish,
 };
-use crate::ids::{Birth, TransactionId};
+use crate::ids::{Birth, Name, TransactionId};
 
 /// A record that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,10 +234,15 @@ fn child(mut e: Envelope<'_>) -> Result<ChildRequest<'_>, ReadCause> {
     if e.subject.is_none() {
         return Err(ReadCause::Missing("parent"));
     }
+    let parent = address(&mut e)?;
+    // They are kept with the child, so they are not of any length.
+    for (name, text) in [("step", &parent.step), ("branch", &parent.branch)] {
+        text.parse::<Name>().map_err(|error| ReadCause::Attribute(name, error.to_string()))?;
+    }
     Ok(ChildRequest {
         subject,
         wish: wish.ok_or_else(|| unknown("wish", &told))?,
-        parent: address(&mut e)?,
+        parent,
         instance: parsed("instance", e.instance.take())?,
         issued: parsed("issued", e.issued.take())?,
         depth: e.depth.ok_or(ReadCause::Missing("depth"))?,

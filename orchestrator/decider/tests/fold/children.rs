@@ -93,7 +93,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "refused by a child: its parent turns back",
         given: "name=refund; pay; give pivot",
-        when: r#"
+        when: "
             define a; back child=refund@1 pivot
             start
             a ok
@@ -106,8 +106,8 @@ pub const CASES: &[Case] = &[
             post forget back#1
             on t
             a ok
-        "#,
-        then: r#"
+        ",
+        then: "
             define a; back child=refund@1 pivot
             start  [S1]
               -> a execute 1
@@ -128,7 +128,7 @@ pub const CASES: &[Case] = &[
             post forget back#1
             a ok  [S16 T6]
               = t at 4 compensated: back: back#1 compensated: give: sold out
-        "#,
+        ",
     },
     Case {
         name: "a committed child is undone by what it names",
@@ -200,7 +200,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "called off: before it begins, while it runs, after it has committed",
         given: "name=recharge; take",
-        when: r#"
+        when: "
             define name=refund; undo=recharge@1; pay; give
             define deadline=1m; back child=refund@1
             start x
@@ -238,7 +238,7 @@ pub const CASES: &[Case] = &[
             on back#4
             take ok
             post back compensate 1 ok
-        "#,
+        ",
         then: r#"
             define name=refund; undo=recharge@1; pay; give
             define deadline=1m; back child=refund@1
@@ -307,7 +307,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "a child of a step that is retriable is begun anew when somebody says so",
         given: "name=refund; pay",
-        when: r#"
+        when: "
             define a; back child=refund@1 retriable
             start
             a ok
@@ -322,7 +322,7 @@ pub const CASES: &[Case] = &[
             on back#2
             pay ok
             post back execute 2 ok
-        "#,
+        ",
         then: r#"
             define a; back child=refund@1 retriable
             start  [S1]
@@ -412,7 +412,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "what a child cannot begin with is a refusal, and stays one",
         given: "name=refund; pay input={\"amount\":\"${input.amount}\"}",
-        when: r#"
+        when: "
             define a; back child=refund@1 pivot
             start
             a ok
@@ -422,8 +422,8 @@ pub const CASES: &[Case] = &[
             post forget back#1
             on t
             a ok
-        "#,
-        then: r#"
+        ",
+        then: "
             define a; back child=refund@1 pivot
             start  [S1]
               -> a execute 1
@@ -438,7 +438,7 @@ pub const CASES: &[Case] = &[
             post forget back#1
             a ok  [S16 T6]
               = t at 4 compensated: back: missing-input: refund@1 needs ${input.amount}
-        "#,
+        ",
     },
     Case {
         name: "a result that does not fit",
