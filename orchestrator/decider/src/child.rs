@@ -104,9 +104,8 @@ impl Shard {
         let again = said.wish == ChildWish::Begin && planted::is(Defect::ChildBegunAgain);
         let known = self.finished.get(&said.subject).filter(|_| !again);
         let remembered = known.map(|ending| ending.outcome);
-        let hash = Digest256(said.data.sha256());
-        let asked = fingerprint_of(said.definition.name.as_str(), hash);
-        let is_ours = |ending: &Ending| [NEVER_BEGUN, asked].contains(&ending.fingerprint);
+        let asked = || fingerprint_of(said.definition.name.as_str(), Digest256(said.data.sha256()));
+        let is_ours = |ending: &Ending| ending.fingerprint == NEVER_BEGUN || ending.fingerprint == asked();
         match (said.wish, remembered) {
             (ChildWish::Begin, Some(_)) if !known.is_some_and(is_ours) => {
                 self.answer(parent, Answer::Refused, Some(REASON_TAKEN), PayloadRef::Absent, outputs);

@@ -605,11 +605,7 @@ pub(crate) fn fingerprint_of(definition: &str, input_hash: sagamore_schemas::log
 /// bytes are counted.
 fn shorten(input: &mut Input<'_>) {
     match input {
-        Input::Start(start) => {
-            if start.traceparent.as_deref().is_some_and(|text| text.len() > TRACEPARENT_BYTES_MAX) {
-                start.traceparent = None;
-            }
-        }
+        Input::Start(start) => forget_long(&mut start.traceparent),
         Input::Reply(reply) => {
             if let Some(reason) = &mut reply.reason {
                 bound(reason, REASON_BYTES_MAX);
@@ -618,12 +614,14 @@ fn shorten(input: &mut Input<'_>) {
         Input::Undeliverable(lost) => bound(&mut lost.reason, REASON_BYTES_MAX),
         Input::Verb(verb) => shorten_authority(&mut verb.authority),
         Input::Shard(verb) => shorten_authority(&mut verb.authority),
-        Input::Child(said) => {
-            if said.traceparent.as_deref().is_some_and(|text| text.len() > TRACEPARENT_BYTES_MAX) {
-                said.traceparent = None;
-            }
-        }
+        Input::Child(said) => forget_long(&mut said.traceparent),
         Input::Timer(_) | Input::Inquiry(_) | Input::Definition(_) => {}
+    }
+}
+
+fn forget_long(traceparent: &mut Option<Cow<'_, str>>) {
+    if traceparent.as_deref().is_some_and(|text| text.len() > TRACEPARENT_BYTES_MAX) {
+        *traceparent = None;
     }
 }
 

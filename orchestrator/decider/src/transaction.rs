@@ -95,7 +95,7 @@ impl Parent {
         }
     }
 
-    /// Whether `address` is about the same operation of the same branch, whatever the attempt.
+    /// Whether `address` is about the same branch, whatever the operation and the attempt.
     pub fn is(&self, address: &Address<'_>) -> bool {
         let same_place = *self.step == *address.step && *self.branch == *address.branch;
         self.id == address.subject && self.birth == address.birth && same_place
