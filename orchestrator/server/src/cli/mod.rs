@@ -32,6 +32,7 @@ mod kafka;
 mod logs;
 mod operator;
 mod participant;
+mod participant_check;
 mod predict;
 mod server;
 mod shard;
@@ -99,8 +100,9 @@ enum Command {
     /// The numbers the shards use.
     #[command(subcommand)]
     Settings(shard::SettingsCommand),
-    /// An example participant.
-    Participant(participant::ParticipantArgs),
+    /// An example participant, or a check of somebody's.
+    #[command(subcommand)]
+    Participant(participant::ParticipantCommand),
 }
 
 /// Runs the command of this process.
@@ -169,7 +171,10 @@ fn with_variables(command: clap::Command) -> clap::Command {
 impl Command {
     /// Whether its log is what people look at.
     fn is_long_lived(&self) -> bool {
-        matches!(self, Self::Server(_) | Self::Dev(_) | Self::Participant(_))
+        match self {
+            Self::Participant(command) => command.is_long_lived(),
+            other => matches!(other, Self::Server(_) | Self::Dev(_)),
+        }
     }
 
     fn run(self, printer: Printer) -> Outcome {
@@ -191,7 +196,7 @@ impl Command {
             Self::Skip(args) => shard::skip(&args, printer),
             Self::Level(args) => shard::level(&args, printer),
             Self::Settings(command) => shard::settings(command, printer),
-            Self::Participant(args) => participant::run(&args, printer),
+            Self::Participant(command) => participant::run(&command, printer),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `sagamore participant`: the examples, each a process of its own.
+//! `sagamore participant`: the examples, each a process of its own, and what else there is to do about participants.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use sagamore_examples::{Books, Injection, Kind, Settings, SpawnError};
 use sagamore_participant::Counters;
 use sagamore_schemas::ids::{Name, Span};
@@ -15,14 +15,26 @@ use serde::Serialize;
 use super::exit::{Exit, Failure, Outcome};
 use super::kafka::KafkaArgs;
 use super::output::{self, Printer};
-use super::signals;
+use super::{participant_check, signals};
 
-/// Which example, and what it does besides its business.
+/// An example, or a verb.
+#[derive(Debug, Subcommand)]
+pub enum ParticipantCommand {
+    /// The example that reserves stock.
+    Inventory(ExampleArgs),
+    /// The example that charges customers.
+    Payment(ExampleArgs),
+    /// The example that books parcels.
+    Shipping(ExampleArgs),
+    /// The example that moves money.
+    Bank(ExampleArgs),
+    /// Play coordinator against a participant in any language, and name the rules it breaks; then the exit code is 10.
+    Check(Box<participant_check::CheckArgs>),
+}
+
+/// What an example does besides its business.
 #[derive(Debug, Args)]
-pub struct ParticipantArgs {
-    /// inventory, payment, shipping or bank.
-    #[arg(value_name = "EXAMPLE")]
-    example: Kind,
+pub struct ExampleArgs {
     /// What definitions call it; left out, as above. So two banks can take part in one transaction.
     #[arg(long, value_name = "NAME")]
     name: Option<Name>,
@@ -68,12 +80,30 @@ struct Report {
     counters: Counters,
 }
 
-/// Runs it until it is told to end.
-pub fn run(args: &ParticipantArgs, printer: Printer) -> Outcome {
-    let settings = settings(args)?;
-    tracing::info!(participant = %args.name.as_ref().map_or_else(|| args.example.to_string(), ToString::to_string), kafka = %args.kafka.kafka, prefix = %args.kafka.prefix, "taking commands");
+impl ParticipantCommand {
+    /// Whether its log is what people look at.
+    pub fn is_long_lived(&self) -> bool {
+        !matches!(self, Self::Check(_))
+    }
+}
+
+/// Runs it.
+pub fn run(command: &ParticipantCommand, printer: Printer) -> Outcome {
+    match command {
+        ParticipantCommand::Inventory(args) => example(Kind::Inventory, args, printer),
+        ParticipantCommand::Payment(args) => example(Kind::Payment, args, printer),
+        ParticipantCommand::Shipping(args) => example(Kind::Shipping, args, printer),
+        ParticipantCommand::Bank(args) => example(Kind::Bank, args, printer),
+        ParticipantCommand::Check(args) => participant_check::run(args, printer),
+    }
+}
+
+/// Runs an example until it is told to end.
+fn example(kind: Kind, args: &ExampleArgs, printer: Printer) -> Outcome {
+    let settings = settings(kind, args)?;
+    tracing::info!(participant = %settings.runtime.participant.as_str(), kafka = %args.kafka.kafka, prefix = %args.kafka.prefix, "taking commands");
     let mut interrupted = Ok(());
-    let ended = sagamore_examples::run(args.example, &settings, || interrupted = signals::wait_for_end());
+    let ended = sagamore_examples::run(kind, &settings, || interrupted = signals::wait_for_end());
     interrupted?;
     let (books, counters) = ended.map_err(|error| failure(&error))?;
     let report = Report { balance: books.balance(), books, counters };
@@ -90,9 +120,9 @@ pub fn failure(error: &SpawnError) -> Failure {
     Failure::new(exit, error)
 }
 
-fn settings(args: &ParticipantArgs) -> Result<Settings, Failure> {
+fn settings(kind: Kind, args: &ExampleArgs) -> Result<Settings, Failure> {
     let site = args.kafka.site()?;
-    let name = args.name.clone().unwrap_or_else(|| args.example.name());
+    let name = args.name.clone().unwrap_or_else(|| kind.name());
     let runtime = sagamore_participant::Settings {
         workers: args.workers,
         ..sagamore_participant::Settings::new(site.settings, site.prefix, name)

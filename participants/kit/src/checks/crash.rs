@@ -1,0 +1,375 @@
+//! `kill -9`, and what the next process still knows.
+//!
+//! ```text
+//!   answered:   done, refused, cancelled, voted ──┐
+//!   asked:      some more, all at once ───────────┤ kill, at the n-th answer or at any moment before the first
+//!                                                 ▼
+//!   restart ──▶ the rest is answered by itself ──▶ all is asked again ──▶ effects, votes, undoing
+//! ```
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sagamore_schemas::wire::{Answer, Operation};
+
+use super::{Findings, doubt};
+use crate::bench::{Bench, Forward};
+use crate::branch::{Branch, Effects};
+use crate::error::{Broken, Stop};
+use crate::inbox::Answered;
+use crate::observe::Seen;
+
+/// Commands under way at a kill, for each key.
+const EACH: usize = 4;
+/// How often is looked for the answer at which it is killed.
+const LOOK: Duration = Duration::from_micros(200);
+
+pub(super) fn all(bench: &Bench<'_>, findings: &mut Findings) -> Result<(), Stop> {
+    let mut random = fastrand::Rng::with_seed(bench.settings.seed);
+    let mut tally = Tally::default();
+    for turn in 0..bench.settings.kills {
+        kill_once(bench, &mut random, turn, &mut tally)?;
+        if tally.is_down {
+            break;
+        }
+    }
+    tally.tell(bench, findings)
+}
+
+/// What came of all kills; the first broken promise of each row.
+#[derive(Default)]
+struct Tally {
+    /// Asked before a kill, and not answered then.
+    unanswered: usize,
+    asked: usize,
+    /// The next process has not come up: no use in going on.
+    is_down: bool,
+    broken: Vec<(&'static str, Stop)>,
+}
+
+impl Tally {
+    /// Keeps a broken promise; whatever ends the run is passed on.
+    fn keep(&mut self, row: &'static str, came: Result<(), Stop>) -> Result<(), Stop> {
+        match came {
+            Ok(()) => Ok(()),
+            Err(stop @ (Stop::Broken(_) | Stop::Skipped(_))) => {
+                self.broken.push((row, stop));
+                Ok(())
+            }
+            Err(end) => Err(end),
+        }
+    }
+
+    fn tell(mut self, bench: &Bench<'_>, findings: &mut Findings) -> Result<(), Stop> {
+        let (kills, asked, unanswered) = (bench.settings.kills, self.asked, self.unanswered);
+        for row in super::KILLS.rows {
+            let place = self.broken.iter().position(|(of, _)| of == row);
+            let came = match place {
+                Some(place) => Err(self.broken.swap_remove(place).1),
+                None if self.is_down => Err(Stop::Skipped("it did not come up after a kill".to_owned())),
+                None if *row == "crash/redelivered" && unanswered == 0 => Err(Stop::Skipped(format!(
+                    "all {asked} commands were answered before it was killed: give more --kills or --keys"
+                ))),
+                None if matches!(*row, "crash/redelivered" | "crash/once") => {
+                    Ok(Some(format!("{kills} kills, {unanswered} of {asked} commands unanswered then")))
+                }
+                None => Ok(None),
+            };
+            findings.note(row, came)?;
+        }
+        Ok(())
+    }
+}
+
+fn kill_once(bench: &Bench<'_>, random: &mut fastrand::Rng, turn: u32, tally: &mut Tally) -> Result<(), Stop> {
+    let mut known = Known::prepare(bench)?;
+    let mut flight = Flight::begin(bench)?;
+    let rehearsed = known.took / 2;
+    // In turns: with some answers out, and in the middle of the first.
+    let moment = if turn % 2 == 0 {
+        Moment::Answer(1 + random.usize(..(flight.branches.len() / 2).max(1)))
+    } else {
+        Moment::Time(rehearsed.mul_f64(random.f64() * 2.0))
+    };
+    flight.send()?;
+    let unanswered = flight.kill(bench, moment)?;
+    tally.asked += flight.branches.len();
+    tally.unanswered += unanswered;
+    bench.start()?;
+    if let Err(stop) = known.wake(bench) {
+        let stop = match stop {
+            Stop::Ended(status) => known.done.broken("it starts again and answers", &format!("its process has ended ({status})")),
+            stop => stop,
+        };
+        tally.is_down = true;
+        return tally.keep("crash/answers", Err(stop));
+    }
+    tally.keep("crash/redelivered", flight.wait(bench))?;
+    tally.keep("crash/once", flight.look(bench))?;
+    known.look(bench, tally, turn == 0)?;
+    let undone = flight.undo(bench);
+    tally.keep(if bench.settings.protocols.saga { "crash/undo" } else { "crash/vote" }, undone)
+}
+
+/// What has been answered before the kill.
+struct Known<'b, 's> {
+    /// How long an answer takes.
+    took: Duration,
+    done: Branch<'b, 's>,
+    answer: Answered,
+    cancelled: Branch<'b, 's>,
+    refused: Option<(Branch<'b, 's>, Answered)>,
+    undone: Option<Branch<'b, 's>>,
+    votes: Option<[Branch<'b, 's>; 3]>,
+}
+
+impl<'b, 's> Known<'b, 's> {
+    fn prepare(bench: &'b Bench<'s>) -> Result<Self, Stop> {
+        let (forward, protocols) = (bench.forward(), bench.settings.protocols);
+        let branch = || strict(bench.branch("crash/known"));
+        let mut done = branch();
+        done.mark()?;
+        let since = Instant::now();
+        let answer = done.ask_ok(forward.first())?;
+        let took = since.elapsed();
+        if forward == Forward::Commit {
+            done.ask_ok(Operation::Commit)?;
+        }
+        let mut cancelled = branch();
+        cancelled.mark()?;
+        cancelled.ask(forward.undo())?;
+        let mut refused = None;
+        if bench.settings.refused.is_some() {
+            let mut branch = branch();
+            branch.with_input("with --refused", bench.refused_input());
+            let answer = branch.ask_refused(forward.first(), None)?;
+            refused = Some((branch, answer));
+        }
+        let mut undone = None;
+        if protocols.saga {
+            let mut branch = branch();
+            branch.mark()?;
+            branch.ask_ok(Operation::Execute)?;
+            undone = Some(branch);
+        }
+        let mut votes = None;
+        if protocols.two_phase {
+            let mut branches = [branch(), branch(), branch()];
+            for branch in &mut branches {
+                branch.mark()?;
+                branch.ask_ok(Operation::Prepare)?;
+            }
+            votes = Some(branches);
+        }
+        let known = Self { took, done, answer, cancelled, refused, undone, votes };
+        Ok(known)
+    }
+
+    /// Asks what has been answered, until there is an answer.
+    fn wake(&mut self, bench: &Bench<'_>) -> Result<(), Stop> {
+        self.done.say("kill -9, start");
+        let (answered, _) = self.done.ask_within(bench.forward().first(), bench.settings.start_timeout)?;
+        // Judged later, with the rest.
+        self.done.say(format!("answered {}", answered.told()));
+        Ok(())
+    }
+
+    fn look(&mut self, bench: &Bench<'_>, tally: &mut Tally, waits_for_inquiry: bool) -> Result<(), Stop> {
+        let forward = bench.forward();
+        let done = &mut self.done;
+        let same = done.ask_the_same(forward.first(), &self.answer).and_then(|_| {
+            // A vote that had been forgotten would be there again, and not committed.
+            if forward == Forward::Commit {
+                done.ask_ok(Operation::Commit)?;
+            }
+            done.expect(forward, Effects::Once)
+        });
+        tally.keep("crash/answers", same)?;
+        self.cancelled.say("kill -9, start");
+        let cancelled = self.cancelled.ask_refused(forward.first(), None);
+        tally.keep("crash/cancelled", cancelled.and_then(|_| self.cancelled.expect_unchanged()))?;
+        if let Some((branch, answer)) = &mut self.refused {
+            branch.say("kill -9, start");
+            branch.with_input("with --input", branch.good_input());
+            tally.keep("crash/refused", branch.ask_the_same(forward.first(), answer).map(|_| ()))?;
+        }
+        if let Some(branch) = &mut self.undone {
+            branch.say("kill -9, start");
+            let undone = branch.ask_ok(Operation::Compensate).and_then(|_| branch.expect_unchanged());
+            tally.keep("crash/undo", undone)?;
+        }
+        let Some([committed, aborted, left]) = &mut self.votes else { return Ok(()) };
+        for branch in [&mut *committed, &mut *aborted, &mut *left] {
+            branch.say("kill -9, start");
+        }
+        let committed = committed.ask_ok(Operation::Commit).and_then(|_| committed.expect(Forward::Commit, Effects::Once));
+        tally.keep("crash/vote", committed)?;
+        let aborted = aborted.ask_ok(Operation::Abort).and_then(|_| aborted.expect_unchanged());
+        tally.keep("crash/vote", aborted)?;
+        // Once: it takes as long as a participant waits before it asks.
+        if waits_for_inquiry {
+            tally.keep("crash/asks", doubt::asks(bench, left))?;
+        }
+        left.ask(Operation::Abort).map(|_| ())
+    }
+}
+
+/// When it is killed.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// At so many answers.
+    Answer(usize),
+    /// So long after the commands have left.
+    Time(Duration),
+}
+
+/// Commands that are under way when it is killed.
+struct Flight<'b, 's> {
+    bench: &'b Bench<'s>,
+    branches: Vec<(Branch<'b, 's>, Forward)>,
+    /// What effects had come to, where all of them are seen together.
+    before: Option<Seen>,
+    killed_at: String,
+}
+
+impl<'b, 's> Flight<'b, 's> {
+    fn begin(bench: &'b Bench<'s>) -> Result<Self, Stop> {
+        let protocols = bench.settings.protocols;
+        let is_per_transaction = bench.is_seen_per_transaction();
+        let mut branches = Vec::new();
+        for place in 0..bench.settings.keys.get() * EACH {
+            let mut branch = strict(bench.branch("crash/flight"));
+            branch.key = format!("crash.key-{}", place % bench.settings.keys);
+            if is_per_transaction {
+                branch.mark()?;
+            }
+            let forward = if protocols.two_phase && (place % 2 == 1 || !protocols.saga) {
+                Forward::Commit
+            } else {
+                Forward::Execute
+            };
+            branches.push((branch, forward));
+        }
+        let before = match branches.first() {
+            Some((branch, _)) if !is_per_transaction => branch.see()?,
+            _ => None,
+        };
+        Ok(Self { bench, branches, before, killed_at: String::new() })
+    }
+
+    fn send(&mut self) -> Result<(), Stop> {
+        for (branch, forward) in &mut self.branches {
+            branch.send(forward.first())?;
+        }
+        self.bench.desk.flush()?;
+        Ok(())
+    }
+
+    /// Kills it then; how many had not been answered.
+    fn kill(&mut self, bench: &Bench<'_>, moment: Moment) -> Result<usize, Stop> {
+        let until = Instant::now()
+            + match moment {
+                Moment::Answer(_) => bench.settings.answer_timeout,
+                Moment::Time(time) => time,
+            };
+        let enough = match moment {
+            Moment::Answer(count) => count,
+            Moment::Time(_) => self.branches.len(),
+        };
+        while self.answered() < enough && Instant::now() < until {
+            bench.pulse()?;
+            thread::sleep(LOOK);
+        }
+        bench.kill();
+        let unanswered = self.branches.len() - self.answered();
+        self.killed_at = format!("kill -9 with {unanswered} of {} unanswered, start", self.branches.len());
+        for (branch, _) in &mut self.branches {
+            branch.say(self.killed_at.clone());
+        }
+        Ok(unanswered)
+    }
+
+    fn answered(&self) -> usize {
+        self.branches.iter().filter(|(branch, forward)| branch.is_answered(forward.first())).count()
+    }
+
+    /// Waits until the rest is answered without being asked again.
+    fn wait(&self, bench: &Bench<'_>) -> Result<(), Stop> {
+        let until = Instant::now() + bench.settings.answer_timeout;
+        while self.answered() < self.branches.len() && Instant::now() < until {
+            bench.pause(Duration::from_millis(20))?;
+        }
+        let lost = self.branches.iter().find(|(branch, forward)| !self.is_replied(branch, *forward));
+        match lost {
+            None => Ok(()),
+            Some((branch, forward)) => {
+                let count = self.branches.len() - self.answered();
+                let came = format!("nothing for {count} commands");
+                Err(branch.broken(&format!("an answer to {} without another attempt", forward.first()), &came))
+            }
+        }
+    }
+
+    /// Answered at all: a technical failure is an answer, which the coordinator asks again.
+    fn is_replied(&self, branch: &Branch<'_, '_>, forward: Forward) -> bool {
+        !branch.replies(forward.first()).is_empty()
+    }
+
+    /// Asks for everything again: each has been done, and once.
+    fn look(&mut self, bench: &Bench<'_>) -> Result<(), Stop> {
+        let mut first_broken = Ok(());
+        for (branch, forward) in &mut self.branches {
+            branch.ask_ok(forward.first())?;
+            if *forward == Forward::Commit {
+                branch.ask_ok(Operation::Commit)?;
+            }
+            if let Err(changed) = contradiction(branch, forward.first())
+                && first_broken.is_ok()
+            {
+                first_broken = Err(changed);
+            }
+        }
+        first_broken?;
+        if bench.is_seen_per_transaction() {
+            return self.branches.iter_mut().try_for_each(|(branch, forward)| branch.expect(*forward, Effects::Once));
+        }
+        let (Some(before), Some((branch, _))) = (&self.before, self.branches.first()) else { return Ok(()) };
+        let units: Option<Vec<i64>> = self.branches.iter().map(|(_, forward)| bench.unit(*forward)).collect();
+        let (Some(now), Some(units)) = (branch.see()?, units) else { return Ok(()) };
+        let wanted: i64 = units.iter().sum();
+        match now.since(before) {
+            Some(change) if change != wanted => Err(Broken {
+                sent: format!("{} commands, then {}", self.branches.len(), self.killed_at),
+                expected: format!("the state has changed by {wanted}, from {}", before.told()),
+                came: format!("the state is {}", now.told()),
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Undoes what can be undone: what was done twice is still there afterwards, also where texts are compared.
+    fn undo(&mut self, bench: &Bench<'_>) -> Result<(), Stop> {
+        for (branch, _) in self.branches.iter_mut().filter(|(_, forward)| *forward == Forward::Execute) {
+            branch.ask_ok(Operation::Compensate)?;
+            if bench.is_seen_per_transaction() {
+                branch.expect_unchanged()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// After a kill commands come again by themselves: only an answer to the present attempt says that all before it are done.
+fn strict<'b, 's>(mut branch: Branch<'b, 's>) -> Branch<'b, 's> {
+    branch.is_strict = true;
+    branch
+}
+
+/// That no two answers to it differ.
+fn contradiction(branch: &Branch<'_, '_>, operation: Operation) -> Result<(), Stop> {
+    let replies = branch.replies(operation);
+    let mut answers = replies.iter().filter(|reply| matches!(reply.outcome, Answer::Ok | Answer::Refused));
+    let Some(first) = answers.next() else { return Ok(()) };
+    answers.try_for_each(|answer| branch.is_the_same(operation, first, answer))
+}
