@@ -25,6 +25,7 @@ pub mod exit;
 pub mod output;
 
 mod api;
+mod compare;
 mod define;
 mod demo;
 mod dev;
@@ -100,7 +101,7 @@ enum Command {
     /// The numbers the shards use.
     #[command(subcommand)]
     Settings(shard::SettingsCommand),
-    /// An example participant, or a check of somebody's.
+    /// Example participants, and what judges participants.
     #[command(subcommand)]
     Participant(participant::ParticipantCommand),
 }
@@ -196,7 +197,7 @@ impl Command {
             Self::Skip(args) => shard::skip(&args, printer),
             Self::Level(args) => shard::level(&args, printer),
             Self::Settings(command) => shard::settings(command, printer),
-            Self::Participant(command) => participant::run(&command, printer),
+            Self::Participant(args) => participant::run(&args, printer),
         }
     }
 }
