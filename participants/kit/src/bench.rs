@@ -171,7 +171,9 @@ impl<'s> Bench<'s> {
         match (&self.settings.observe, self.units.get()) {
             // Looked at, and nothing to see.
             (None, _) | (_, Some(None)) => Ok(None),
-            (Some(command), _) => observe::observe(self.settings, command, subject.as_str(), number).map(Some),
+            (Some(command), _) => {
+                observe::observe(self.settings, command, subject.as_str(), number).map(Some)
+            }
         }
     }
 

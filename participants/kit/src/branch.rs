@@ -118,7 +118,9 @@ impl<'b, 's> Branch<'b, 's> {
     pub(crate) fn record(&self, operation: Operation, attempt: u32) -> Vec<u8> {
         let data = match operation {
             Operation::Execute | Operation::Prepare => self.input.clone(),
-            Operation::Compensate | Operation::Precommit | Operation::Commit | Operation::Abort => self.following(),
+            Operation::Compensate | Operation::Precommit | Operation::Commit | Operation::Abort => {
+                self.following()
+            }
         };
         let command = Command {
             address: Address {
@@ -195,7 +197,11 @@ impl<'b, 's> Branch<'b, 's> {
     }
 
     /// The same with the record it stood in, within another time.
-    pub(crate) fn hear_within(&mut self, operation: Operation, patience: Duration) -> Result<(Answered, Arrived), Stop> {
+    pub(crate) fn hear_within(
+        &mut self,
+        operation: Operation,
+        patience: Duration,
+    ) -> Result<(Answered, Arrived), Stop> {
         for _ in 0..PENDINGS_MAX {
             let heard = self.next_reply(operation, Instant::now() + patience)?;
             let Some((answered, arrived)) = heard else {
@@ -215,7 +221,11 @@ impl<'b, 's> Branch<'b, 's> {
     }
 
     /// The same with the record it stood in, within another time.
-    pub(crate) fn ask_within(&mut self, operation: Operation, patience: Duration) -> Result<(Answered, Arrived), Stop> {
+    pub(crate) fn ask_within(
+        &mut self,
+        operation: Operation,
+        patience: Duration,
+    ) -> Result<(Answered, Arrived), Stop> {
         let mut pause = PAUSE;
         let mut last = String::new();
         for _ in 0..ERRORS_MAX {
@@ -250,7 +260,11 @@ impl<'b, 's> Branch<'b, 's> {
     }
 
     /// Asks, and is refused; with this reason, if one is given.
-    pub(crate) fn ask_refused(&mut self, operation: Operation, reason: Option<&str>) -> Result<Answered, Stop> {
+    pub(crate) fn ask_refused(
+        &mut self,
+        operation: Operation,
+        reason: Option<&str>,
+    ) -> Result<Answered, Stop> {
         let answered = self.ask(operation)?;
         let is_it = answered.outcome == Answer::Refused
             && reason.is_none_or(|reason| answered.reason.as_deref() == Some(reason));
@@ -269,7 +283,12 @@ impl<'b, 's> Branch<'b, 's> {
     }
 
     /// That both say the same.
-    pub(crate) fn is_the_same(&self, operation: Operation, before: &Answered, answered: &Answered) -> Result<(), Stop> {
+    pub(crate) fn is_the_same(
+        &self,
+        operation: Operation,
+        before: &Answered,
+        answered: &Answered,
+    ) -> Result<(), Stop> {
         if answered.says_the_same_as(before) {
             return Ok(());
         }
@@ -365,7 +384,11 @@ impl<'b, 's> Branch<'b, 's> {
         format!("{} of {} ({})", self.history.join(", then "), self.subject, self.birth)
     }
 
-    fn next_reply(&mut self, operation: Operation, until: Instant) -> Result<Option<(Answered, Arrived)>, Stop> {
+    fn next_reply(
+        &mut self,
+        operation: Operation,
+        until: Instant,
+    ) -> Result<Option<(Answered, Arrived)>, Stop> {
         let (subject, heard) = (&self.subject, &self.heard);
         let attempt = self.attempts.get(&operation).copied().filter(|_| self.is_strict);
         let found = self.bench.inbox.wait(
@@ -401,7 +424,9 @@ impl<'b, 's> Branch<'b, 's> {
     fn following(&self) -> Payload {
         let field = |name: &str, payload: &Payload| match payload.as_ref() {
             PayloadRef::Json(raw) => Some(format!("\"{name}\":{}", raw.get())),
-            PayloadRef::Base64(text) => Some(format!("\"{name}_base64\":{}", serde_json::Value::from(text.as_ref()))),
+            PayloadRef::Base64(text) => {
+                Some(format!("\"{name}_base64\":{}", serde_json::Value::from(text.as_ref())))
+            }
             PayloadRef::Absent => None,
         };
         let fields = [field("input", &self.input), field("result", &self.result)];

@@ -86,7 +86,12 @@ impl Desk {
     }
 
     /// Sends these in a Kafka transaction.
-    pub(crate) fn send_in_a_kafka_transaction(&self, sendings: Vec<Sending>, ending: Ending, id: &str) -> Result<(), CheckError> {
+    pub(crate) fn send_in_a_kafka_transaction(
+        &self,
+        sendings: Vec<Sending>,
+        ending: Ending,
+        id: &str,
+    ) -> Result<(), CheckError> {
         let kafka = |doing| move |cause| CheckError::Kafka { doing, cause };
         let producer: ThreadedProducer<Deliveries> = self
             .clients
@@ -108,21 +113,30 @@ impl Desk {
 
     /// Waits until everything has arrived.
     pub(crate) fn flush(&self) -> Result<(), CheckError> {
-        self.producer.flush(FLUSH_TIMEOUT).map_err(|cause| CheckError::Kafka { doing: "send commands", cause })?;
+        self.producer
+            .flush(FLUSH_TIMEOUT)
+            .map_err(|cause| CheckError::Kafka { doing: "send commands", cause })?;
         self.failed()
     }
 
     /// Where the next record of this partition will stand.
     pub(crate) fn end_of(&self, partition: i32) -> Result<i64, CheckError> {
         let ends = self.producer.client().fetch_watermarks(&self.topic, partition, FLUSH_TIMEOUT);
-        ends.map(|(_, end)| end).map_err(|cause| CheckError::Kafka { doing: "find the end of the commands", cause })
+        ends.map(|(_, end)| end)
+            .map_err(|cause| CheckError::Kafka { doing: "find the end of the commands", cause })
     }
 
     /// The values of what stands in a partition of the command topic, from there to this record of ours.
-    pub(crate) fn read_back(&self, partition: i32, from: i64, last: &[u8]) -> Result<Vec<Vec<u8>>, CheckError> {
+    pub(crate) fn read_back(
+        &self,
+        partition: i32,
+        from: i64,
+        last: &[u8],
+    ) -> Result<Vec<Vec<u8>>, CheckError> {
         let kafka = |cause| CheckError::Kafka { doing: "read the commands", cause };
         let config = self.clients.replay_consumer(Isolation::ReadUncommitted);
-        let consumer: BaseConsumer<EndsAreNoErrors> = config.create_with_context(EndsAreNoErrors).map_err(kafka)?;
+        let consumer: BaseConsumer<EndsAreNoErrors> =
+            config.create_with_context(EndsAreNoErrors).map_err(kafka)?;
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(&self.topic, partition, Offset::Offset(from)).map_err(kafka)?;
         consumer.assign(&assignment).map_err(kafka)?;

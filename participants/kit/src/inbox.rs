@@ -67,7 +67,9 @@ impl Answered {
     pub(crate) fn told(&self) -> String {
         let reason = self.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         let data = match self.data.as_ref() {
-            PayloadRef::Json(raw) => format!(" {}", raw.get().chars().take(TOLD_CHARACTERS).collect::<String>()),
+            PayloadRef::Json(raw) => {
+                format!(" {}", raw.get().chars().take(TOLD_CHARACTERS).collect::<String>())
+            }
             PayloadRef::Base64(text) => format!(" {} characters of Base64", text.len()),
             PayloadRef::Absent => String::new(),
         };
@@ -80,7 +82,8 @@ impl Answered {
             PayloadRef::Base64(text) => Err(text.into_owned()),
             json => Ok(json.json().and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok())),
         };
-        (self.outcome, &self.reason) == (other.outcome, &other.reason) && value(&self.data) == value(&other.data)
+        (self.outcome, &self.reason) == (other.outcome, &other.reason)
+            && value(&self.data) == value(&other.data)
     }
 }
 
@@ -106,8 +109,14 @@ impl Shelf {
     /// What cannot be read, or is about nobody's transaction.
     pub(crate) fn strays(&self, known: &BTreeSet<String>) -> Option<String> {
         let mut told = self.strays.clone();
-        let strangers: Vec<&String> = self.by_subject.keys().filter(|subject| !known.contains(*subject)).collect();
-        told.extend(strangers.iter().take(STRAYS_TOLD).map(|subject| format!("about {subject:?}, which was never sent")));
+        let strangers: Vec<&String> =
+            self.by_subject.keys().filter(|subject| !known.contains(*subject)).collect();
+        told.extend(
+            strangers
+                .iter()
+                .take(STRAYS_TOLD)
+                .map(|subject| format!("about {subject:?}, which was never sent")),
+        );
         let count = self.strays_count + strangers.len();
         (count > 0).then(|| format!("{count} such: {}", told.join("; ")))
     }
@@ -159,7 +168,8 @@ impl Shelf {
     fn pass(&mut self, partition: i32, offset: i64) {
         let next = self.positions.entry(partition).or_insert(offset);
         if *next < offset && self.marker.is_none() {
-            self.marker = Some(format!("a gap before offset {offset} of partition {partition}: a transaction marker"));
+            self.marker =
+                Some(format!("a gap before offset {offset} of partition {partition}: a transaction marker"));
         }
         *next = offset + 1;
     }
@@ -200,7 +210,12 @@ impl Shared {
 
 impl Inbox {
     /// Reads from now on.
-    pub(crate) fn open(clients: &ClientSettings, topic: String, partitions: i32, log: String) -> Result<Self, CheckError> {
+    pub(crate) fn open(
+        clients: &ClientSettings,
+        topic: String,
+        partitions: i32,
+        log: String,
+    ) -> Result<Self, CheckError> {
         let kafka = |doing| move |cause| CheckError::Kafka { doing, cause };
         let consumer: BaseConsumer<EndsAreNoErrors> = clients
             .replay_consumer(Isolation::ReadUncommitted)
@@ -329,7 +344,9 @@ fn is_fatal(cause: &rdkafka::error::KafkaError) -> bool {
     use rdkafka::error::RDKafkaErrorCode as Code;
     matches!(
         cause.rdkafka_error_code(),
-        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::TopicAuthorizationFailed | Code::Fatal)
+        Some(
+            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::TopicAuthorizationFailed | Code::Fatal
+        )
     )
 }
 

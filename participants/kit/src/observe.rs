@@ -92,6 +92,10 @@ mod tests {
         assert_eq!(seen[0].since(&seen[1]), Some(8));
         assert_eq!(seen[2].since(&seen[0]), None);
         assert_eq!((&seen[2], &seen[3]), (&Seen::Text("5 parcels".into()), &Seen::Text(String::new())));
-        assert!(is_per_transaction("count {n}") && is_per_transaction("grep {subject}") && !is_per_transaction("cat {name}"));
+        assert!(
+            is_per_transaction("count {n}")
+                && is_per_transaction("grep {subject}")
+                && !is_per_transaction("cat {name}")
+        );
     }
 }

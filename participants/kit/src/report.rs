@@ -197,7 +197,10 @@ mod tests {
             std::fs::write(path, &text).unwrap();
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(written, text, "run the test again with UPDATE_SCHEMA=1; a field that goes breaks its readers");
+        assert_eq!(
+            written, text,
+            "run the test again with UPDATE_SCHEMA=1; a field that goes breaks its readers"
+        );
     }
 
     #[test]
@@ -223,7 +226,10 @@ mod tests {
             ],
         }
         .finish();
-        assert_eq!(report.rows.iter().map(|row| row.id).collect::<Vec<_>>(), ["answers/ok", "saga/late", "crash/once"]);
+        assert_eq!(
+            report.rows.iter().map(|row| row.id).collect::<Vec<_>>(),
+            ["answers/ok", "saga/late", "crash/once"]
+        );
         assert_eq!((report.passed, report.failed, report.skipped, report.verdict), (1, 1, 1, Verdict::Fail));
         assert_eq!(report.failures(), ["saga/late"]);
         assert!(report.advice().contains("expected  e"), "{}", report.advice());

@@ -73,7 +73,8 @@ impl Topics {
         let commands = command_topic(&settings.prefix, &settings.participant);
         let participants = [settings.participant.clone()];
         ensure_topics(&settings.clients, &layout, &[Topic::Inbox], &participants)?;
-        let made = [&inbox, &commands].into_iter().filter(|topic| !present.contains(*topic)).cloned().collect();
+        let made =
+            [&inbox, &commands].into_iter().filter(|topic| !present.contains(*topic)).cloned().collect();
         Ok(Self { inbox, commands, made })
     }
 
@@ -153,11 +154,14 @@ impl Run<'_, '_> {
         self.side_by_side()?;
         (self.tell)(Progress::Stage("killing"));
         self.look_at(&KILLS)?;
+        // Before the garbage: whoever answers that echoes it.
+        self.look_at_the_inbox()?;
         (self.tell)(Progress::Stage("sending garbage"));
         for check in GARBAGE {
             self.look_at(check)?;
             let judged = locked(&self.judged);
-            let blocked = judged.iter().find(|row| check.rows.contains(&row.id) && row.verdict == Verdict::Fail);
+            let blocked =
+                judged.iter().find(|row| check.rows.contains(&row.id) && row.verdict == Verdict::Fail);
             if let Some(row) = blocked {
                 let why = format!("{} may hold up whatever comes after it", row.id);
                 drop(judged);
@@ -165,6 +169,15 @@ impl Run<'_, '_> {
                 return Ok(());
             }
         }
+        Ok(())
+    }
+
+    fn look_at_the_inbox(&self) -> Result<(), Stop> {
+        let mut findings = Findings::default();
+        checks::at_the_end(self.bench, &mut findings)?;
+        let mut judged = findings.into_judged();
+        judged.retain(|row| !self.is_judged(row.id));
+        self.judge(judged);
         Ok(())
     }
 
@@ -211,10 +224,15 @@ impl Run<'_, '_> {
         };
         let mut judged = findings.into_judged();
         judged.retain(|row| open.contains(&row.id));
-        let missing: Vec<_> =
-            open.iter().filter(|id| judged.iter().all(|row| row.id != **id)).map(|id| catalogue::by_id(id)).collect();
+        let missing: Vec<_> = open
+            .iter()
+            .filter(|id| judged.iter().all(|row| row.id != **id))
+            .map(|id| catalogue::by_id(id))
+            .collect();
         if looked.is_ok() {
-            judged.extend(missing.into_iter().map(|row| Judged::skipped(row, "what comes before it has failed")));
+            judged.extend(
+                missing.into_iter().map(|row| Judged::skipped(row, "what comes before it has failed")),
+            );
         }
         self.judge(judged);
         looked
@@ -232,10 +250,7 @@ impl Run<'_, '_> {
             }))
         });
         let has_ended = stays.is_err();
-        let taken = findings.take("run/stays", stays).and_then(|()| checks::at_the_end(self.bench, &mut findings));
-        if let Err(stop) = taken {
-            return Err(only_error(stop));
-        }
+        findings.take("run/stays", stays).map_err(only_error)?;
         let mut judged = findings.into_judged();
         judged.retain(|row| !self.is_judged(row.id));
         self.judge(judged);
@@ -264,7 +279,11 @@ impl Run<'_, '_> {
             (Need::ThreePhase, protocols.three_phase, "it does not speak three-phase (--operations)"),
             (Need::Refused, settings.refused.is_some(), "no --refused"),
             (Need::Observe, settings.observe.is_some(), "no --observe"),
-            (Need::Command, settings.command.is_some(), "no --command: it runs already, and cannot be killed"),
+            (
+                Need::Command,
+                settings.command.is_some(),
+                "no --command: it runs already, and cannot be killed",
+            ),
         ];
         for (need, is_there, why) in needs {
             if !is_there {

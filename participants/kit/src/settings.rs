@@ -145,12 +145,9 @@ impl FromStr for Protocols {
 impl fmt::Display for Protocols {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { saga, two_phase, three_phase } = *self;
-        let words = [
-            ("saga", saga),
-            ("two-phase", two_phase && !three_phase),
-            ("three-phase", three_phase),
-        ];
-        let words: Vec<&str> = words.into_iter().filter(|(_, is_known)| *is_known).map(|(word, _)| word).collect();
+        let words = [("saga", saga), ("two-phase", two_phase && !three_phase), ("three-phase", three_phase)];
+        let words: Vec<&str> =
+            words.into_iter().filter(|(_, is_known)| *is_known).map(|(word, _)| word).collect();
         f.write_str(&words.join(","))
     }
 }
@@ -176,8 +173,7 @@ impl Selection {
         skip: impl IntoIterator<Item = String>,
     ) -> Result<Self, SelectionError> {
         let selection = Self { only: only.into_iter().collect(), skip: skip.into_iter().collect() };
-        let unknown =
-            selection.only.iter().chain(&selection.skip).find(|name| !catalogue::is_known(name));
+        let unknown = selection.only.iter().chain(&selection.skip).find(|name| !catalogue::is_known(name));
         match unknown {
             Some(name) => Err(SelectionError { name: name.clone() }),
             None => Ok(selection),

@@ -156,7 +156,8 @@ fn settings(args: &CheckArgs) -> Result<Settings, Failure> {
         ));
     }
     let overrides = args.kafka_config.iter().map(String::as_str).filter(|text| !text.is_empty());
-    let log = args.log.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("{prefix}-{}.log", args.name)));
+    let log =
+        args.log.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("{prefix}-{}.log", args.name)));
     Ok(Settings {
         clients: ClientSettings::new(&args.kafka).with_overrides(overrides)?,
         prefix,
@@ -176,7 +177,8 @@ fn settings(args: &CheckArgs) -> Result<Settings, Failure> {
         seed: args.seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0),
         log,
         keeps_topics: args.keep,
-        selection: Selection::new(args.only.iter().cloned(), args.skip.iter().cloned()).map_err(Failure::usage)?,
+        selection: Selection::new(args.only.iter().cloned(), args.skip.iter().cloned())
+            .map_err(Failure::usage)?,
         interrupt: Interrupt::default(),
     })
 }
@@ -201,7 +203,11 @@ fn progress_bar() -> ProgressBar {
 
 fn table(report: &Report) -> String {
     let rows = report.rows.iter().map(|row| {
-        let what = row.note.as_ref().map_or_else(|| row.promise.to_owned(), |note| format!("{} [{note}]", row.promise));
+        let what = match (&row.note, row.verdict) {
+            (None, _) => row.promise.to_owned(),
+            (Some(note), Verdict::Skipped) => format!("({note})"),
+            (Some(note), Verdict::Pass | Verdict::Fail) => format!("{} ({note})", row.promise),
+        };
         [row.verdict.as_str().to_owned(), row.id.to_owned(), row.rule.to_string(), what]
     });
     let advice = report.advice();

@@ -26,7 +26,8 @@ pub(crate) fn probe(bench: &Bench<'_>, findings: &mut Findings) -> Result<bool, 
         Err(Stop::Ended(status)) => {
             let printed = process::tail(&bench.settings.log);
             let came = format!("its process has ended ({status}); it printed: {printed}");
-            Err(Broken { sent: "the first command".to_owned(), expected: "an answer".to_owned(), came }.into())
+            Err(Broken { sent: "the first command".to_owned(), expected: "an answer".to_owned(), came }
+                .into())
         }
         came => came,
     };
@@ -45,22 +46,23 @@ pub(crate) fn probe(bench: &Bench<'_>, findings: &mut Findings) -> Result<bool, 
     Ok(true)
 }
 
-/// What one effect changes, or that it changes nothing.
+/// An answer; then what one effect changes, or that it changes nothing.
 fn answer(bench: &Bench<'_>) -> Result<Result<Units, Broken>, Stop> {
+    // Its store may not be there to be looked at before it is at work.
+    let mut branch = bench.branch("answers/ok");
+    let first = bench.forward().first();
+    let (answered, _) = branch.ask_within(first, bench.settings.start_timeout)?;
+    branch.is_ok(first, &answered)?;
+    branch.ask(bench.forward().undo())?;
+
     let protocols = bench.settings.protocols;
     let mut units = Units::default();
     let ways = [(protocols.saga, Forward::Execute), (protocols.two_phase, Forward::Commit)];
     for (_, forward) in ways.into_iter().filter(|(is_known, _)| *is_known) {
-        let mut branch = bench.branch("answers/ok");
+        let mut branch = bench.branch("answers/effect");
         let before = branch.see()?;
-        let first = forward.first();
-        let (answered, _) = branch.ask_within(first, bench.settings.start_timeout)?;
-        branch.is_ok(first, &answered)?;
-        if forward == Forward::Commit {
-            branch.ask_ok(Operation::Commit)?;
-        }
-        let after = branch.see()?;
-        let (Some(before), Some(after)) = (before, after) else { continue };
+        branch.carry_out(forward)?;
+        let (Some(before), Some(after)) = (before, branch.see()?) else { continue };
         if before == after {
             let expected = format!("an effect changes what --observe prints from {}", before.told());
             return Ok(Err(Broken { sent: branch.told(), expected, came: after.told() }));
@@ -148,7 +150,8 @@ pub(super) fn elsewhere(bench: &Bench<'_>) -> Result<(), Stop> {
     });
     match answers.count() {
         0 => Ok(()),
-        count => Err(branch.broken("nothing in a topic that is not the inbox", &format!("{count} replies in {elsewhere}"))),
+        count => Err(branch
+            .broken("nothing in a topic that is not the inbox", &format!("{count} replies in {elsewhere}"))),
     }
 }
 
@@ -177,18 +180,20 @@ pub(crate) fn at_the_end(bench: &Bench<'_>, findings: &mut Findings) -> Result<(
         bench.inbox.look(|shelf| (shelf.strays(&known), shelf.marker().map(str::to_owned)));
     let judge = |expected: &str, came: Option<String>| match came {
         None => Ok(()),
-        Some(came) => Err(Stop::Broken(Broken {
-            sent: "everything".to_owned(),
-            expected: expected.to_owned(),
-            came,
-        })),
+        Some(came) => {
+            Err(Stop::Broken(Broken { sent: "everything".to_owned(), expected: expected.to_owned(), came }))
+        }
     };
     findings.take("answers/readable", judge("nothing in the inbox that a coordinator cannot use", strays))?;
     findings.take("answers/plain", judge("offsets of the inbox without gaps", marker))
 }
 
 /// The first attempt of an operation, with its attributes altered.
-pub(super) fn altered(branch: &Branch<'_, '_>, operation: Operation, alter: impl FnOnce(&mut Value)) -> Vec<u8> {
+pub(super) fn altered(
+    branch: &Branch<'_, '_>,
+    operation: Operation,
+    alter: impl FnOnce(&mut Value),
+) -> Vec<u8> {
     let record = branch.record(operation, 1);
     let mut fields: Value = match serde_json::from_slice(&record) {
         Ok(fields) => fields,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   answered:   done, refused, cancelled, voted ──┐
-//!   asked:      some more, all at once ───────────┤ kill, at the n-th answer or at any moment before the first
+//!   asked:      more and more, one a millisecond ─┤ kill, while some are under way
 //!                                                 ▼
 //!   restart ──▶ the rest is answered by itself ──▶ all is asked again ──▶ effects, votes, undoing
 //! ```
@@ -21,8 +21,8 @@ use crate::observe::Seen;
 
 /// Commands under way at a kill, for each key.
 const EACH: usize = 4;
-/// How often is looked for the answer at which it is killed.
-const LOOK: Duration = Duration::from_micros(200);
+/// Between two of them: shorter than an answer takes, so that several are under way at any time.
+const PACE: Duration = Duration::from_millis(1);
 
 pub(super) fn all(bench: &Bench<'_>, findings: &mut Findings) -> Result<(), Stop> {
     let mut random = fastrand::Rng::with_seed(bench.settings.seed);
@@ -81,30 +81,30 @@ impl Tally {
     }
 }
 
-fn kill_once(bench: &Bench<'_>, random: &mut fastrand::Rng, turn: u32, tally: &mut Tally) -> Result<(), Stop> {
+fn kill_once(
+    bench: &Bench<'_>,
+    random: &mut fastrand::Rng,
+    turn: u32,
+    tally: &mut Tally,
+) -> Result<(), Stop> {
     let mut known = Known::prepare(bench)?;
     let mut flight = Flight::begin(bench)?;
-    let rehearsed = known.took / 2;
-    // In turns: with some answers out, and in the middle of the first.
-    let moment = if turn % 2 == 0 {
-        Moment::Answer(1 + random.usize(..(flight.branches.len() / 2).max(1)))
-    } else {
-        Moment::Time(rehearsed.mul_f64(random.f64() * 2.0))
-    };
-    flight.send()?;
-    let unanswered = flight.kill(bench, moment)?;
+    let unanswered = flight.send_until_killed(bench, random)?;
     tally.asked += flight.branches.len();
     tally.unanswered += unanswered;
     bench.start()?;
     if let Err(stop) = known.wake(bench) {
         let stop = match stop {
-            Stop::Ended(status) => known.done.broken("it starts again and answers", &format!("its process has ended ({status})")),
+            Stop::Ended(status) => {
+                known.done.broken("it starts again and answers", &format!("its process has ended ({status})"))
+            }
             stop => stop,
         };
         tally.is_down = true;
         return tally.keep("crash/answers", Err(stop));
     }
     tally.keep("crash/redelivered", flight.wait(bench))?;
+    tally.keep("crash/answers", flight.look_at_the_answered(bench))?;
     tally.keep("crash/once", flight.look(bench))?;
     known.look(bench, tally, turn == 0)?;
     let undone = flight.undo(bench);
@@ -113,8 +113,6 @@ fn kill_once(bench: &Bench<'_>, random: &mut fastrand::Rng, turn: u32, tally: &m
 
 /// What has been answered before the kill.
 struct Known<'b, 's> {
-    /// How long an answer takes.
-    took: Duration,
     done: Branch<'b, 's>,
     answer: Answered,
     cancelled: Branch<'b, 's>,
@@ -129,9 +127,7 @@ impl<'b, 's> Known<'b, 's> {
         let branch = || strict(bench.branch("crash/known"));
         let mut done = branch();
         done.mark()?;
-        let since = Instant::now();
         let answer = done.ask_ok(forward.first())?;
-        let took = since.elapsed();
         if forward == Forward::Commit {
             done.ask_ok(Operation::Commit)?;
         }
@@ -161,7 +157,7 @@ impl<'b, 's> Known<'b, 's> {
             }
             votes = Some(branches);
         }
-        let known = Self { took, done, answer, cancelled, refused, undone, votes };
+        let known = Self { done, answer, cancelled, refused, undone, votes };
         Ok(known)
     }
 
@@ -202,7 +198,9 @@ impl<'b, 's> Known<'b, 's> {
         for branch in [&mut *committed, &mut *aborted, &mut *left] {
             branch.say("kill -9, start");
         }
-        let committed = committed.ask_ok(Operation::Commit).and_then(|_| committed.expect(Forward::Commit, Effects::Once));
+        let committed = committed
+            .ask_ok(Operation::Commit)
+            .and_then(|_| committed.expect(Forward::Commit, Effects::Once));
         tally.keep("crash/vote", committed)?;
         let aborted = aborted.ask_ok(Operation::Abort).and_then(|_| aborted.expect_unchanged());
         tally.keep("crash/vote", aborted)?;
@@ -214,15 +212,6 @@ impl<'b, 's> Known<'b, 's> {
     }
 }
 
-/// When it is killed.
-#[derive(Debug, Clone, Copy)]
-enum Moment {
-    /// At so many answers.
-    Answer(usize),
-    /// So long after the commands have left.
-    Time(Duration),
-}
-
 /// Commands that are under way when it is killed.
 struct Flight<'b, 's> {
     bench: &'b Bench<'s>,
@@ -230,6 +219,8 @@ struct Flight<'b, 's> {
     /// What effects had come to, where all of them are seen together.
     before: Option<Seen>,
     killed_at: String,
+    /// Of each branch, whether it had its answer then.
+    was_answered: Vec<bool>,
 }
 
 impl<'b, 's> Flight<'b, 's> {
@@ -254,35 +245,28 @@ impl<'b, 's> Flight<'b, 's> {
             Some((branch, _)) if !is_per_transaction => branch.see()?,
             _ => None,
         };
-        Ok(Self { bench, branches, before, killed_at: String::new() })
+        Ok(Self { bench, branches, before, killed_at: String::new(), was_answered: Vec::new() })
     }
 
-    fn send(&mut self) -> Result<(), Stop> {
+    /// Sends one after the other, so that each stage of the work has something in it, and kills in between; how many had
+    /// no answer then.
+    fn send_until_killed(&mut self, bench: &Bench<'_>, random: &mut fastrand::Rng) -> Result<usize, Stop> {
+        let sent = random.usize(self.branches.len() / 4..self.branches.len()) + 1;
+        let moment = random.u64(..u64::try_from(2 * PACE.as_micros()).unwrap_or(1));
+        self.branches.truncate(sent);
         for (branch, forward) in &mut self.branches {
             branch.send(forward.first())?;
+            thread::sleep(PACE);
         }
-        self.bench.desk.flush()?;
-        Ok(())
-    }
-
-    /// Kills it then; how many had not been answered.
-    fn kill(&mut self, bench: &Bench<'_>, moment: Moment) -> Result<usize, Stop> {
-        let until = Instant::now()
-            + match moment {
-                Moment::Answer(_) => bench.settings.answer_timeout,
-                Moment::Time(time) => time,
-            };
-        let enough = match moment {
-            Moment::Answer(count) => count,
-            Moment::Time(_) => self.branches.len(),
-        };
-        while self.answered() < enough && Instant::now() < until {
-            bench.pulse()?;
-            thread::sleep(LOOK);
-        }
+        bench.pulse()?;
+        thread::sleep(Duration::from_micros(moment));
         bench.kill();
-        let unanswered = self.branches.len() - self.answered();
-        self.killed_at = format!("kill -9 with {unanswered} of {} unanswered, start", self.branches.len());
+        bench.desk.flush()?;
+        for (branch, forward) in &self.branches {
+            self.was_answered.push(branch.is_answered(forward.first()));
+        }
+        let unanswered = self.was_answered.iter().filter(|was_answered| !**was_answered).count();
+        self.killed_at = format!("kill -9 with {unanswered} of {sent} unanswered, start");
         for (branch, _) in &mut self.branches {
             branch.say(self.killed_at.clone());
         }
@@ -305,7 +289,8 @@ impl<'b, 's> Flight<'b, 's> {
             Some((branch, forward)) => {
                 let count = self.branches.len() - self.answered();
                 let came = format!("nothing for {count} commands");
-                Err(branch.broken(&format!("an answer to {} without another attempt", forward.first()), &came))
+                Err(branch
+                    .broken(&format!("an answer to {} without another attempt", forward.first()), &came))
             }
         }
     }
@@ -313,6 +298,17 @@ impl<'b, 's> Flight<'b, 's> {
     /// Answered at all: a technical failure is an answer, which the coordinator asks again.
     fn is_replied(&self, branch: &Branch<'_, '_>, forward: Forward) -> bool {
         !branch.replies(forward.first()).is_empty()
+    }
+
+    /// That what was answered is there, without being asked again.
+    fn look_at_the_answered(&mut self, bench: &Bench<'_>) -> Result<(), Stop> {
+        if !bench.is_seen_per_transaction() {
+            return Ok(());
+        }
+        let answered =
+            self.branches.iter_mut().zip(&self.was_answered).filter(|(_, was_answered)| **was_answered);
+        let mut executed = answered.map(|(of, _)| of).filter(|(_, forward)| *forward == Forward::Execute);
+        executed.try_for_each(|(branch, forward)| branch.expect(*forward, Effects::Once))
     }
 
     /// Asks for everything again: each has been done, and once.
@@ -331,7 +327,10 @@ impl<'b, 's> Flight<'b, 's> {
         }
         first_broken?;
         if bench.is_seen_per_transaction() {
-            return self.branches.iter_mut().try_for_each(|(branch, forward)| branch.expect(*forward, Effects::Once));
+            return self
+                .branches
+                .iter_mut()
+                .try_for_each(|(branch, forward)| branch.expect(*forward, Effects::Once));
         }
         let (Some(before), Some((branch, _))) = (&self.before, self.branches.first()) else { return Ok(()) };
         let units: Option<Vec<i64>> = self.branches.iter().map(|(_, forward)| bench.unit(*forward)).collect();

@@ -20,7 +20,8 @@ pub(super) fn all(bench: &Bench<'_>, findings: &mut Findings) -> Result<(), Stop
     if let Err(stop) = prepared {
         return findings.take("doubt/asks", Err(stop));
     }
-    let asked = [&mut committed, &mut aborted, &mut waiting].into_iter().try_for_each(|branch| asks(bench, branch));
+    let asked =
+        [&mut committed, &mut aborted, &mut waiting].into_iter().try_for_each(|branch| asks(bench, branch));
     findings.take("doubt/asks", asked)?;
     findings.take("doubt/waits", waits(&mut waiting))?;
     let told = told(&mut committed, Decided::Commit, Operation::Commit);
@@ -69,7 +70,11 @@ pub(super) fn asks(bench: &Bench<'_>, branch: &mut Branch<'_, '_>) -> Result<(),
     let place = (arrived.partition, arrived.key.as_deref());
     let wanted = (branch.birth.partition.0, Some(branch.subject.as_str().as_bytes()));
     if place != wanted {
-        let came = format!("in partition {}, key {:?}", arrived.partition, arrived.key.map(|key| String::from_utf8_lossy(&key).into_owned()));
+        let came = format!(
+            "in partition {}, key {:?}",
+            arrived.partition,
+            arrived.key.map(|key| String::from_utf8_lossy(&key).into_owned())
+        );
         return Err(branch.broken(&format!("in partition {}, key {}", wanted.0, branch.subject), &came));
     }
     Ok(())
@@ -97,6 +102,8 @@ fn told(branch: &mut Branch<'_, '_>, decision: Decided, operation: Operation) ->
     branch.ask_ok(Operation::Prepare)?;
     match branch.replies(operation).first() {
         None => Ok(()),
-        Some(reply) => Err(branch.broken("no reply to a decision", &format!("a reply to {operation}: {}", reply.told()))),
+        Some(reply) => {
+            Err(branch.broken("no reply to a decision", &format!("a reply to {operation}: {}", reply.told())))
+        }
     }
 }

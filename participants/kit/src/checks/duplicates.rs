@@ -96,7 +96,10 @@ fn is_another_branch<'b, 's>(bench: &Bench<'_>, mut branch: Branch<'b, 's>) -> R
     if (answered.birth, answered.instance) != (branch.birth, branch.instance)
         || (&answered.step, &answered.branch) != (&branch.step, &branch.branch)
     {
-        let came = format!("a reply about birth {}, step {}, branch {}", answered.birth, answered.step, answered.branch);
+        let came = format!(
+            "a reply about birth {}, step {}, branch {}",
+            answered.birth, answered.step, answered.branch
+        );
         return Err(branch.broken("a reply about this very branch", &came));
     }
     branch.ask(bench.forward().undo())?;

@@ -40,5 +40,7 @@ pub(super) fn committed(bench: &Bench<'_>) -> Result<(), Stop> {
 fn send(bench: &Bench<'_>, sendings: Vec<Sending>, ending: Ending, name: &str) -> Result<(), Stop> {
     let id = format!("{}-kit-{name}", bench.settings.prefix);
     let sent = bench.desk.send_in_a_kafka_transaction(sendings, ending, &id);
-    sent.map_err(|cause| Stop::Skipped(format!("the kit may not, or cannot, write in a Kafka transaction: {cause}")))
+    sent.map_err(|cause| {
+        Stop::Skipped(format!("the kit may not, or cannot, write in a Kafka transaction: {cause}"))
+    })
 }

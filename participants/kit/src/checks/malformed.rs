@@ -18,7 +18,8 @@ const ENVELOPE: usize = 8 * 1024;
 
 pub(super) fn shape(bench: &Bench<'_>) -> Result<(), Stop> {
     let operation = bench.forward().first();
-    let shapes = ["null", "[]", "42", "\"text\"", "{}", r#"{"unexpected":[{"deep":null}]}"#, r#"[{"n":-1e308}]"#];
+    let shapes =
+        ["null", "[]", "42", "\"text\"", "{}", r#"{"unexpected":[{"deep":null}]}"#, r#"[{"n":-1e308}]"#];
     let shapes = shapes.map(|text| (text, Payload::from_json(text.to_owned()).unwrap_or_default()));
     let others = [("nothing", Payload::Absent), ("Base64", Payload::Base64("AP9zaGFwZQ==".into()))];
     let mut branches = Vec::new();
@@ -44,7 +45,10 @@ pub(super) fn headers(bench: &Bench<'_>) -> Result<(), Stop> {
     let operation = bench.forward().first();
     for is_keyed in [true, false] {
         let mut branch = bench.branch("malformed/headers");
-        branch.say(format!("{operation} with headers of others{}", if is_keyed { "" } else { ", without a key" }));
+        branch.say(format!(
+            "{operation} with headers of others{}",
+            if is_keyed { "" } else { ", without a key" }
+        ));
         let mut sending = branch.sending(branch.record(operation, 1));
         let none: Option<&[u8]> = None;
         sending.headers = Some(
@@ -69,9 +73,19 @@ pub(super) fn headers(bench: &Bench<'_>) -> Result<(), Stop> {
 pub(super) fn json(bench: &Bench<'_>) -> Result<(), Stop> {
     let mut branch = bench.branch("malformed/json");
     let record = branch.record(bench.forward().first(), 1);
-    branch.say("half a command, garbage, an empty record, text that is not UTF-8, and JSON that is no object");
-    let broken: [&[u8]; 9] =
-        [&record[..record.len() / 2], b"\0\x01garbage", b"", b"{\"type\":\"\xff\xfe\"}", b"[]", b"null", b"7", b"{}", b"\"text\""];
+    branch
+        .say("half a command, garbage, an empty record, text that is not UTF-8, and JSON that is no object");
+    let broken: [&[u8]; 9] = [
+        &record[..record.len() / 2],
+        b"\0\x01garbage",
+        b"",
+        b"{\"type\":\"\xff\xfe\"}",
+        b"[]",
+        b"null",
+        b"7",
+        b"{}",
+        b"\"text\"",
+    ];
     broken.into_iter().try_for_each(|value| branch.put(value.to_vec()))?;
     fence(bench, &branch).map(|_| ())
 }
@@ -102,8 +116,18 @@ pub(super) fn tombstone(bench: &Bench<'_>) -> Result<(), Stop> {
 pub(super) fn attributes(bench: &Bench<'_>) -> Result<(), Stop> {
     let operation = bench.forward().first();
     let mut branch = bench.branch("malformed/attributes");
-    const NEEDED: [&str; 10] =
-        ["instance", "subject", "birth", "step", "branch", "operation", "attempt", "issued", "watermark", "replyto"];
+    const NEEDED: [&str; 10] = [
+        "instance",
+        "subject",
+        "birth",
+        "step",
+        "branch",
+        "operation",
+        "attempt",
+        "issued",
+        "watermark",
+        "replyto",
+    ];
     branch.say("commands without an attribute each, and with one of a wrong type");
     for name in NEEDED {
         let value = altered(&branch, operation, |fields| {

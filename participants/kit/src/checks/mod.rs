@@ -105,10 +105,7 @@ pub(crate) const SIDE_BY_SIDE: &[Check] = &[
     one(&["commitment/precommit-unprepared"], commitment::precommit_unprepared),
     one(&["order/one-branch"], order::one_branch),
     one(&["order/one-key"], order::one_key),
-    several(
-        &["watermark/expired", "watermark/seen", "watermark/home", "watermark/vote"],
-        watermark::all,
-    ),
+    several(&["watermark/expired", "watermark/seen", "watermark/home", "watermark/vote"], watermark::all),
 ];
 
 /// While nothing else runs.

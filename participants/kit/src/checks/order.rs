@@ -30,7 +30,8 @@ pub(super) fn one_branch(bench: &Bench<'_>) -> Result<(), Stop> {
             }
             branch.expect(bench.forward(), Effects::None)?;
         } else {
-            return Err(branch.broken(&format!("the answer to {first} first"), &format!("the answer to {undo} first")));
+            return Err(branch
+                .broken(&format!("the answer to {first} first"), &format!("the answer to {undo} first")));
         }
     }
     Ok(())
@@ -50,7 +51,9 @@ pub(super) fn one_key(bench: &Bench<'_>) -> Result<(), Stop> {
         branch.hear(operation)?;
         let place = place(bench, branch, operation);
         if last > place {
-            return Err(branch.broken("answers in the order of the commands of this key", "it overtook another"));
+            return Err(
+                branch.broken("answers in the order of the commands of this key", "it overtook another")
+            );
         }
         last = place;
     }
