@@ -2,7 +2,7 @@
 """Shipping for Sagamore, on confluent-kafka and sqlite3: no library of Sagamore's. What it has answered, it keeps."""
 import argparse, json, os, signal, sqlite3, sys
 from datetime import datetime
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 flags = argparse.ArgumentParser(description=__doc__)
 for flag, default in [("kafka", "127.0.0.1:9092"), ("prefix", "sagamore"), ("participant", "shipping"), ("refuse", "Ireland,Norway,Poland"), ("store", "shipping.db")]:
@@ -96,7 +96,8 @@ try:
         store.execute("COMMIT") if messages else None  # effects and rows of all are kept before a reply leaves
         for key, home, reply in replies:
             producer.produce(inbox, reply, key, home, on_delivery=delivered)
-        if messages and not producer.flush():  # every reply is delivered before the commands are committed
-            consumer.commit(asynchronous=True)
+        taken = {(message.topic(), message.partition()): message.offset() + 1 for message in messages if not message.error()}
+        if taken and not producer.flush():  # every reply is delivered before the commands are committed: these, not what came since
+            consumer.commit(offsets=[TopicPartition(*place, offset) for place, offset in taken.items()], asynchronous=True)
 except KeyboardInterrupt:
     consumer.close()

@@ -52,8 +52,8 @@ impl<'s> Bench<'s> {
             instance: Uuid::new_v4(),
             process: Mutex::new(None),
             kills: AtomicU32::new(0),
-            numbers: AtomicU64::new(0),
-            births: AtomicI64::new(0),
+            numbers: AtomicU64::new(first_number()),
+            births: AtomicI64::new(now().epoch_ms()),
             subjects: Mutex::new(BTreeSet::new()),
             units: OnceLock::new(),
         }
@@ -206,6 +206,13 @@ impl<'s> Bench<'s> {
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
         locked(&self.process)
     }
+}
+
+/// Numbers, births and so subjects of one run are not those of another: the participant may still know them. They stay
+/// below 2^31 for those who read them as 32 bits, and come again after three weeks.
+fn first_number() -> u64 {
+    let seconds = u64::try_from(now().epoch_ms() / 1000).unwrap_or(0);
+    seconds % 2_000_000 * 1000
 }
 
 /// How an effect comes about.

@@ -20,6 +20,8 @@ use crate::error::CheckError;
 /// How long the last records may take to leave.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long a record that was sent before another may come after it.
+const SOON_AFTER: Duration = Duration::from_secs(1);
 /// How long one look for a record takes.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -126,7 +128,8 @@ impl Desk {
             .map_err(|cause| CheckError::Kafka { doing: "find the end of the commands", cause })
     }
 
-    /// The values of what stands in a partition of the command topic, from there to this record of ours.
+    /// The values of what stands in a partition of the command topic, from there to this record of ours, and of what comes
+    /// soon after: whoever writes there for the first time has to find the partition first.
     pub(crate) fn read_back(
         &self,
         partition: i32,
@@ -140,18 +143,20 @@ impl Desk {
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(&self.topic, partition, Offset::Offset(from)).map_err(kafka)?;
         consumer.assign(&assignment).map_err(kafka)?;
-        let (mut values, until) = (Vec::new(), Instant::now() + FLUSH_TIMEOUT);
-        loop {
-            if Instant::now() >= until {
-                return Err(kafka(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)));
-            }
+        let (mut values, mut until) = (Vec::new(), Instant::now() + FLUSH_TIMEOUT);
+        let mut is_there = false;
+        while Instant::now() < until {
             let Some(message) = consumer.poll(POLL).transpose().map_err(kafka)? else { continue };
             let value = message.payload().unwrap_or_default();
             if value == last {
-                return Ok(values);
+                (is_there, until) = (true, Instant::now() + SOON_AFTER);
             }
             values.push(value.to_vec());
         }
+        if is_there {
+            return Ok(values);
+        }
+        Err(kafka(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)))
     }
 
     /// Whether a record could not be delivered.

@@ -224,15 +224,23 @@ impl Run<'_, '_> {
         };
         let mut judged = findings.into_judged();
         judged.retain(|row| open.contains(&row.id));
-        let missing: Vec<_> = open
+        let mut missing: Vec<&Row> = open
             .iter()
             .filter(|id| judged.iter().all(|row| row.id != **id))
             .map(|id| catalogue::by_id(id))
             .collect();
+        // What ends several looks early is the first open row's, and the others are not looked at.
+        let looked = match looked {
+            Err(Stop::Broken(broken)) if !missing.is_empty() => {
+                judged.push(Judged::failed(missing.remove(0), broken));
+                Ok(())
+            }
+            Err(Stop::Broken(_) | Stop::Skipped(_)) => Ok(()),
+            looked => looked,
+        };
         if looked.is_ok() {
-            judged.extend(
-                missing.into_iter().map(|row| Judged::skipped(row, "what comes before it has failed")),
-            );
+            let why = "what comes before it has failed";
+            judged.extend(missing.into_iter().map(|row| Judged::skipped(row, why)));
         }
         self.judge(judged);
         looked

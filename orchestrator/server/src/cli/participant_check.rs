@@ -177,10 +177,14 @@ fn settings(args: &CheckArgs) -> Result<Settings, Failure> {
         seed: args.seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0),
         log,
         keeps_topics: args.keep,
-        selection: Selection::new(args.only.iter().cloned(), args.skip.iter().cloned())
-            .map_err(Failure::usage)?,
+        selection: Selection::new(named(&args.only), named(&args.skip)).map_err(Failure::usage)?,
         interrupt: Interrupt::default(),
     })
+}
+
+/// Without the empty word that an empty variable has.
+fn named(words: &[String]) -> impl Iterator<Item = String> {
+    words.iter().filter(|word| !word.is_empty()).cloned()
 }
 
 fn template(flag: &str, text: &str) -> Result<Template, Failure> {

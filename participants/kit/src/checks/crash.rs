@@ -89,9 +89,10 @@ fn kill_once(
 ) -> Result<(), Stop> {
     let mut known = Known::prepare(bench)?;
     let mut flight = Flight::begin(bench)?;
-    let unanswered = flight.send_until_killed(bench, random)?;
+    let unanswered = flight.send_until_killed(bench, random, turn)?;
     tally.asked += flight.branches.len();
     tally.unanswered += unanswered;
+    known.was_killed(bench);
     bench.start()?;
     if let Err(stop) = known.wake(bench) {
         let stop = match stop {
@@ -119,6 +120,8 @@ struct Known<'b, 's> {
     refused: Option<(Branch<'b, 's>, Answered)>,
     undone: Option<Branch<'b, 's>>,
     votes: Option<[Branch<'b, 's>; 3]>,
+    /// What had come about the vote that is left alone when the process was killed: it may have asked before.
+    heard_of_left: usize,
 }
 
 impl<'b, 's> Known<'b, 's> {
@@ -157,8 +160,13 @@ impl<'b, 's> Known<'b, 's> {
             }
             votes = Some(branches);
         }
-        let known = Self { done, answer, cancelled, refused, undone, votes };
-        Ok(known)
+        Ok(Self { done, answer, cancelled, refused, undone, votes, heard_of_left: 0 })
+    }
+
+    fn was_killed(&mut self, bench: &Bench<'_>) {
+        if let Some([.., left]) = &self.votes {
+            self.heard_of_left = bench.inbox.look(|shelf| shelf.of(&left.subject).len());
+        }
     }
 
     /// Asks what has been answered, until there is an answer.
@@ -206,7 +214,7 @@ impl<'b, 's> Known<'b, 's> {
         tally.keep("crash/vote", aborted)?;
         // Once: it takes as long as a participant waits before it asks.
         if waits_for_inquiry {
-            tally.keep("crash/asks", doubt::asks(bench, left))?;
+            tally.keep("crash/asks", doubt::asks(bench, left, self.heard_of_left))?;
         }
         left.ask(Operation::Abort).map(|_| ())
     }
@@ -214,7 +222,6 @@ impl<'b, 's> Known<'b, 's> {
 
 /// Commands that are under way when it is killed.
 struct Flight<'b, 's> {
-    bench: &'b Bench<'s>,
     branches: Vec<(Branch<'b, 's>, Forward)>,
     /// What effects had come to, where all of them are seen together.
     before: Option<Seen>,
@@ -245,18 +252,28 @@ impl<'b, 's> Flight<'b, 's> {
             Some((branch, _)) if !is_per_transaction => branch.see()?,
             _ => None,
         };
-        Ok(Self { bench, branches, before, killed_at: String::new(), was_answered: Vec::new() })
+        Ok(Self { branches, before, killed_at: String::new(), was_answered: Vec::new() })
     }
 
     /// Sends one after the other, so that each stage of the work has something in it, and kills in between; how many had
     /// no answer then.
-    fn send_until_killed(&mut self, bench: &Bench<'_>, random: &mut fastrand::Rng) -> Result<usize, Stop> {
+    fn send_until_killed(
+        &mut self,
+        bench: &Bench<'_>,
+        random: &mut fastrand::Rng,
+        turn: u32,
+    ) -> Result<usize, Stop> {
         let sent = random.usize(self.branches.len() / 4..self.branches.len()) + 1;
         let moment = random.u64(..u64::try_from(2 * PACE.as_micros()).unwrap_or(1));
         self.branches.truncate(sent);
-        for (branch, forward) in &mut self.branches {
+        for place in 0..sent {
+            let (branch, forward) = &mut self.branches[place];
             branch.send(forward.first())?;
             thread::sleep(PACE);
+            // Every other time some have their answers.
+            if turn % 2 == 0 && place == sent / 2 {
+                self.wait_for_an_answer(bench)?;
+            }
         }
         bench.pulse()?;
         thread::sleep(Duration::from_micros(moment));
@@ -271,6 +288,14 @@ impl<'b, 's> Flight<'b, 's> {
             branch.say(self.killed_at.clone());
         }
         Ok(unanswered)
+    }
+
+    fn wait_for_an_answer(&self, bench: &Bench<'_>) -> Result<(), Stop> {
+        let until = Instant::now() + bench.settings.answer_timeout;
+        while self.answered() == 0 && Instant::now() < until {
+            bench.pause(PACE)?;
+        }
+        Ok(())
     }
 
     fn answered(&self) -> usize {

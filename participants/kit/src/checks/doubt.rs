@@ -20,8 +20,9 @@ pub(super) fn all(bench: &Bench<'_>, findings: &mut Findings) -> Result<(), Stop
     if let Err(stop) = prepared {
         return findings.take("doubt/asks", Err(stop));
     }
-    let asked =
-        [&mut committed, &mut aborted, &mut waiting].into_iter().try_for_each(|branch| asks(bench, branch));
+    let asked = [&mut committed, &mut aborted, &mut waiting]
+        .into_iter()
+        .try_for_each(|branch| asks(bench, branch, 0));
     findings.take("doubt/asks", asked)?;
     findings.take("doubt/waits", waits(&mut waiting))?;
     let told = told(&mut committed, Decided::Commit, Operation::Commit);
@@ -45,15 +46,15 @@ pub(super) fn all(bench: &Bench<'_>, findings: &mut Findings) -> Result<(), Stop
     )
 }
 
-/// Waits for its inquiry, and reads it as the coordinator does.
-pub(super) fn asks(bench: &Bench<'_>, branch: &mut Branch<'_, '_>) -> Result<(), Stop> {
+/// Waits for its inquiry, behind so many records about it, and reads it as the coordinator does.
+pub(super) fn asks(bench: &Bench<'_>, branch: &mut Branch<'_, '_>, behind: usize) -> Result<(), Stop> {
     let patience = bench.settings.asks_within;
     branch.say("nothing for a while");
     let heard = bench.inbox.wait(
         Instant::now() + patience,
         || bench.pulse(),
         |shelf| {
-            shelf.of(&branch.subject).iter().find_map(|arrived| match &arrived.said {
+            shelf.of(&branch.subject).iter().skip(behind).find_map(|arrived| match &arrived.said {
                 Said::Inquiry(inquiry) => Some((inquiry.clone(), arrived.clone())),
                 Said::Reply(_) => None,
             })

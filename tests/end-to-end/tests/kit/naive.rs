@@ -21,26 +21,45 @@ pub const DEFECTS: &str = "KIT_DEFECTS";
 pub const FILE: &str = "KIT_FILE";
 const ASKS_AFTER: Duration = Duration::from_millis(500);
 /// Between the two halves of what should be one.
-const HALF_TIME: Duration = Duration::from_millis(40);
+const HALF_TIME: Duration = Duration::from_millis(250);
 const SOON: Duration = Duration::from_secs(10);
+const BATCH_MAX: usize = 100;
 const BATCH_WITHIN: Duration = Duration::from_millis(60);
 const BRANCH: [&str; 5] = ["instance", "subject", "birth", "step", "branch"];
 const KNOWN: [&str; 20] = [
-    "specversion", "type", "id", "source", "time", "instance", "subject", "birth", "step", "branch", "operation",
-    "attempt", "issued", "watermark", "deadline", "definition", "replyto", "replytoken", "data", "data_base64",
+    "specversion",
+    "type",
+    "id",
+    "source",
+    "time",
+    "instance",
+    "subject",
+    "birth",
+    "step",
+    "branch",
+    "operation",
+    "attempt",
+    "issued",
+    "watermark",
+    "deadline",
+    "definition",
+    "replyto",
+    "replytoken",
+    "data",
+    "data_base64",
 ];
 
 /// Takes commands until it is killed.
 pub fn run() -> ! {
     let defects = std::env::var(DEFECTS).unwrap_or_default();
-    let mut naive = Naive::open(defects.split(',').map(str::to_owned).collect(), &std::env::var(FILE).unwrap());
+    let mut naive =
+        Naive::open(defects.split(',').map(str::to_owned).collect(), &std::env::var(FILE).unwrap());
     naive.serve()
 }
 
 struct Naive {
     defects: BTreeSet<String>,
     name: String,
-    prefix: String,
     inbox: String,
     file: File,
     branches: HashMap<String, Rows>,
@@ -73,6 +92,7 @@ impl Rows {
 /// What is to be kept of a command.
 #[derive(Default)]
 struct Kept {
+    subject: Value,
     lines: Vec<Value>,
     effect: i64,
     reply: Option<(i32, String, Value)>,
@@ -97,14 +117,19 @@ impl Naive {
         }
         let isolation = if is("dirty-reads") { "read_uncommitted" } else { "read_committed" };
         config.set("group.id", format!("{prefix}.{name}")).set("group.instance.id", &name);
-        config.set("auto.offset.reset", "earliest").set("enable.auto.commit", "false").set("isolation.level", isolation);
+        config
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", isolation);
         let consumer: BaseConsumer = config.create().unwrap();
         consumer.subscribe(&[&format!("{prefix}.commands.{name}")]).unwrap();
         let mut branches: HashMap<String, Rows> = HashMap::new();
         for line in fs::read_to_string(path).unwrap_or_default().lines() {
             let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
             let rows = branches.entry(line["branch"].to_string()).or_default();
-            rows.answers.extend(line["operation"].as_str().map(|operation| (operation.to_owned(), line["answer"].clone())));
+            rows.answers.extend(
+                line["operation"].as_str().map(|operation| (operation.to_owned(), line["answer"].clone())),
+            );
             if !line["vote"].is_null() {
                 rows.vote = Some(line["vote"].clone());
             }
@@ -112,7 +137,7 @@ impl Naive {
         branches.remove("null");
         let file = OpenOptions::new().create(true).append(true).open(path).unwrap();
         let inbox = format!("{prefix}.inbox");
-        Self { defects, name, prefix, inbox, file, branches, horizons: HashMap::new(), consumer, producer }
+        Self { defects, name, inbox, file, branches, horizons: HashMap::new(), consumer, producer }
     }
 
     fn is(&self, defect: &str) -> bool {
@@ -125,85 +150,102 @@ impl Naive {
             if self.is("overtakes") {
                 values.reverse();
             }
-            for value in values {
-                if self.is("commits-early") {
-                    self.commit();
-                    thread::sleep(HALF_TIME);
-                }
-                self.take(value.as_deref());
+            if self.is("commits-early") && !values.is_empty() {
+                self.commit();
+                thread::sleep(HALF_TIME);
             }
-            self.commit();
+            let kept: Vec<Kept> = values.iter().filter_map(|value| self.take(value.as_deref())).collect();
+            if self.is("keeps-late") {
+                self.send_all(&kept);
+                self.commit();
+                thread::sleep(HALF_TIME);
+                self.write(&kept);
+            } else {
+                self.write(&kept);
+                self.send_all(&kept);
+                self.commit();
+            }
             self.inquire();
         }
     }
 
-    /// One record, or for those who overtake as many as come soon.
+    /// What there is.
     fn poll(&self) -> Vec<Option<Vec<u8>>> {
         let mut values = Vec::new();
         let until = Instant::now() + BATCH_WITHIN;
-        while values.is_empty() || self.is("overtakes") {
-            match self.consumer.poll(Duration::from_millis(20)) {
+        while values.len() < BATCH_MAX && Instant::now() < until {
+            let patience =
+                if values.is_empty() || self.is("overtakes") { BATCH_WITHIN / 2 } else { Duration::ZERO };
+            match self.consumer.poll(patience) {
                 Some(Ok(message)) => values.push(message.payload().map(<[u8]>::to_vec)),
                 Some(Err(error)) => eprintln!("{error}"),
-                None => {}
-            }
-            if Instant::now() >= until {
-                break;
+                None if values.is_empty() => {}
+                None => break,
             }
         }
         values
     }
 
     fn commit(&self) {
-        let committed = self.consumer.commit_consumer_state(CommitMode::Sync);
-        // Without a position yet there is nothing to commit.
-        drop(committed);
+        // Without a position yet there is nothing to commit, and that is no harm.
+        let _ = self.consumer.commit_consumer_state(CommitMode::Sync);
     }
 
-    fn take(&mut self, value: Option<&[u8]>) {
+    fn take(&mut self, value: Option<&[u8]>) -> Option<Kept> {
         if value.is_none() && self.is("dies-at-a-tombstone") {
             abort();
         }
-        let read = value.and_then(|value| serde_json::from_slice::<Value>(value).ok()).filter(Value::is_object);
-        let Some(asked) = read else {
-            return if self.is("stops-at-garbage") && value.is_some() { stop() };
-        };
-        let Some(kept) = self.handle(&asked) else { return };
-        if self.is("keeps-late") {
-            self.send(kept.topic.as_deref(), kept.reply);
-            self.commit();
-            thread::sleep(HALF_TIME);
-            self.write(kept.lines, kept.effect, &asked);
-        } else {
-            self.write(kept.lines, kept.effect, &asked);
-            self.send(kept.topic.as_deref(), kept.reply);
+        let read =
+            value.and_then(|value| serde_json::from_slice::<Value>(value).ok()).filter(Value::is_object);
+        if read.is_none() && value.is_some() && self.is("stops-at-garbage") {
+            stop();
         }
+        self.handle(&read?)
     }
 
-    /// Effect and rows in one line, which is written in one piece.
-    fn write(&mut self, mut lines: Vec<Value>, effect: i64, asked: &Value) {
+    /// Effects and rows in one piece.
+    fn write(&mut self, kept: &[Kept]) {
+        let mut effects = Vec::new();
+        let mut lines: Vec<Value> = kept.iter().flat_map(|kept| kept.lines.clone()).collect();
         if self.is("votes-in-memory") {
             lines.retain(|line| line["operation"] != "prepare");
         }
-        let effects: Vec<Value> = (0..effect.abs()).map(|_| json!(if effect > 0 { "did" } else { "undid" })).collect();
-        let effect = effects.into_iter().map(|word| json!({ word.as_str().unwrap(): asked["subject"] })).collect::<Vec<_>>();
-        if self.is("effect-apart") && !effect.is_empty() {
-            self.append(&effect);
+        for Kept { effect, subject, .. } in kept {
+            let word = if *effect > 0 { "did" } else { "undid" };
+            effects.extend((0..effect.abs()).map(|_| json!({ word: subject })));
+        }
+        if self.is("effect-apart") && !effects.is_empty() {
+            self.append(&effects);
             thread::sleep(HALF_TIME);
             self.append(&lines);
         } else {
-            self.append(&[effect, lines].concat());
+            self.append(&[effects, lines].concat());
         }
     }
 
     fn append(&mut self, lines: &[Value]) {
+        if lines.is_empty() {
+            return;
+        }
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         self.file.write_all(text.as_bytes()).unwrap();
         self.file.sync_data().unwrap();
     }
 
-    fn send(&self, topic: Option<&str>, reply: Option<(i32, String, Value)>) {
-        let Some((mut home, subject, mut reply)) = reply else { return };
+    fn send_all(&self, kept: &[Kept]) {
+        let is_in_a_transaction = self.is("in-a-kafka-transaction") && !kept.is_empty();
+        if is_in_a_transaction {
+            self.producer.begin_transaction().unwrap();
+        }
+        kept.iter().for_each(|kept| self.send(kept));
+        self.producer.flush(SOON).unwrap();
+        if is_in_a_transaction {
+            self.producer.commit_transaction(SOON).unwrap();
+        }
+    }
+
+    fn send(&self, Kept { reply, topic, .. }: &Kept) {
+        let Some((mut home, subject, mut reply)) = reply.clone() else { return };
         if self.is("drops-token") {
             reply.as_object_mut().unwrap().remove("replytoken");
         }
@@ -215,17 +257,9 @@ impl Naive {
         }
         let key = if self.is("no-key") { String::new() } else { subject };
         let value = reply.to_string();
-        let topic = topic.unwrap_or(&self.inbox);
-        let record = BaseRecord::to(topic).partition(home).key(&key).payload(&value);
-        let is_in_a_transaction = self.is("in-a-kafka-transaction");
-        if is_in_a_transaction {
-            self.producer.begin_transaction().unwrap();
-        }
+        let record =
+            BaseRecord::to(topic.as_deref().unwrap_or(&self.inbox)).partition(home).key(&key).payload(&value);
         self.producer.send(record).map_err(|(error, _)| error).unwrap();
-        self.producer.flush(SOON).unwrap();
-        if is_in_a_transaction {
-            self.producer.commit_transaction(SOON).unwrap();
-        }
     }
 
     /// What to do with it; `None`: nothing.
@@ -235,8 +269,11 @@ impl Naive {
             return self.decide(asked);
         }
         let is_a_command = text("type")? == "sagamore.command.v1" && text("specversion")? == "1.0";
-        let is_unknown = |fields: &serde_json::Map<_, _>| fields.keys().any(|key| !KNOWN.contains(&key.as_str()));
-        if !is_a_command && !self.is("any-type") || self.is("no-unknown") && asked.as_object().is_some_and(is_unknown) {
+        let is_unknown =
+            |fields: &serde_json::Map<_, _>| fields.keys().any(|key| !KNOWN.contains(&key.as_str()));
+        if !is_a_command && !self.is("any-type")
+            || self.is("no-unknown") && asked.as_object().is_some_and(is_unknown)
+        {
             return None;
         }
         let (topic, home) = asked["replyto"].as_str()?.rsplit_once('/')?;
@@ -252,7 +289,8 @@ impl Naive {
             return None;
         }
         let branch = self.branch(asked)?;
-        let mut kept = Kept { topic: (topic != self.inbox).then(|| topic.to_owned()), ..Kept::default() };
+        let topic = (topic != self.inbox).then(|| topic.to_owned());
+        let mut kept = Kept { topic, subject: asked["subject"].clone(), ..Kept::default() };
         let answer = self.answer(asked, &branch, &operation, [&issued, &watermark], &mut kept)?;
         let mut reply = json!({"specversion": "1.0", "type": "sagamore.reply.v1", "id": format!("{}/reply", text("id")?),
             "source": format!("/{}", self.name)});
@@ -406,7 +444,7 @@ impl Naive {
         if !is_ours || !["commit", "abort"].contains(&decision.as_str()) || self.is("ignores-decisions") {
             return None;
         }
-        let mut kept = Kept::default();
+        let mut kept = Kept { subject: vote["subject"].clone(), ..Kept::default() };
         let answer = self.perform(&vote, &branch, &decision, &mut kept)?;
         if self.is("answers-decisions") {
             let (_, home) = vote["replyto"].as_str()?.rsplit_once('/')?;
@@ -437,15 +475,24 @@ impl Naive {
             for field in BRANCH {
                 inquiry[field] = vote[field].clone();
             }
-            let home = vote["replyto"].as_str().and_then(|replyto| replyto.rsplit_once('/')).unwrap().1.parse().unwrap();
+            let home = vote["replyto"]
+                .as_str()
+                .and_then(|replyto| replyto.rsplit_once('/'))
+                .unwrap()
+                .1
+                .parse()
+                .unwrap();
             let (value, key) = (inquiry.to_string(), vote["subject"].as_str().unwrap());
             let record = BaseRecord::to(&self.inbox).partition(home).key(key).payload(&value);
             if self.is("in-a-kafka-transaction") {
-                continue;
+                self.producer.begin_transaction().unwrap();
             }
             self.producer.send(record).map_err(|(error, _)| error).unwrap();
+            if self.is("in-a-kafka-transaction") {
+                self.producer.flush(SOON).unwrap();
+                self.producer.commit_transaction(SOON).unwrap();
+            }
         }
-        let _ = &self.prefix;
     }
 }
 
