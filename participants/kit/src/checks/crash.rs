@@ -28,7 +28,10 @@ pub(super) fn all(bench: &Bench<'_>, findings: &mut Findings) -> Result<(), Stop
     let mut random = fastrand::Rng::with_seed(bench.settings.seed);
     let mut tally = Tally::default();
     for turn in 0..bench.settings.kills {
-        kill_once(bench, &mut random, turn, &mut tally)?;
+        let killed = kill_once(bench, &mut random, turn, &mut tally);
+        // What was no row's own business is that of what has been answered.
+        tally.is_down |= matches!(killed, Err(Stop::Broken(_)));
+        tally.keep("crash/answers", killed)?;
         if tally.is_down {
             break;
         }
@@ -42,7 +45,7 @@ struct Tally {
     /// Asked before a kill, and not answered then.
     unanswered: usize,
     asked: usize,
-    /// The next process has not come up: no use in going on.
+    /// The next process does not answer: no use in going on.
     is_down: bool,
     broken: Vec<(&'static str, Stop)>,
 }
@@ -66,7 +69,9 @@ impl Tally {
             let place = self.broken.iter().position(|(of, _)| of == row);
             let came = match place {
                 Some(place) => Err(self.broken.swap_remove(place).1),
-                None if self.is_down => Err(Stop::Skipped("it did not come up after a kill".to_owned())),
+                None if self.is_down => {
+                    Err(Stop::Skipped("it did not answer as before after a kill".to_owned()))
+                }
                 None if *row == "crash/redelivered" && unanswered == 0 => Err(Stop::Skipped(format!(
                     "all {asked} commands were answered before it was killed: give more --kills or --keys"
                 ))),
@@ -216,7 +221,7 @@ impl<'b, 's> Known<'b, 's> {
         if waits_for_inquiry {
             tally.keep("crash/asks", doubt::asks(bench, left, self.heard_of_left))?;
         }
-        left.ask(Operation::Abort).map(|_| ())
+        tally.keep("crash/vote", left.ask(Operation::Abort).map(|_| ()))
     }
 }
 

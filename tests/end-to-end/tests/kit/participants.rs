@@ -110,8 +110,9 @@ fn of_ours(folder: &Path) -> Vec<Subject> {
             of_lines(&effects, "applied.*/{subject}/", "undone.*/{subject}/"),
             &FORGETS,
         ),
+        // A name that is no user's of the database: a schema of that name would come first in its search path.
         shipping(
-            "postgres",
+            "parcels",
             example("shipping", &format!("--postgres '{url}'")),
             of_postgres(&url, parcels),
             &[],
