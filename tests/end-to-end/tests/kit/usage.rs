@@ -1,8 +1,11 @@
 //! Exit codes, and what is said when there is nothing to judge.
 
-use sagamore_end_to_end::KAFKA;
+use std::ffi::{OsStr, OsString};
 
-use crate::run::{check, run};
+use sagamore_end_to_end::KAFKA;
+use sagamore_end_to_end::process::{Folder, Process};
+
+use crate::run::{check, program, run};
 
 const INPUT: [&str; 4] = ["--name", "nobody", "--input", "{}"];
 
@@ -55,4 +58,39 @@ fn nobody_plays_coordinator_where_one_lives() {
     let came = check(&[&INPUT[..], &["--prefix", prefix]].concat());
     assert_eq!(came.exit, 4, "{}", came.err);
     assert!(came.err.contains("a coordinator"), "{}", came.err);
+}
+
+#[test]
+fn one_that_runs_already_is_asked_and_not_killed() {
+    let folder = Folder::new("kit-running");
+    let place = ["--kafka", KAFKA.bootstrap(), "--prefix", "kit-running"];
+    let arguments: Vec<OsString> =
+        [&["participant", "shipping"], &place[..]].concat().into_iter().map(OsString::from).collect();
+    let mut shipping = Process::spawn(&folder, "shipping", OsStr::new(program()), &arguments);
+    let input = r#"{"country":"France"}"#;
+    let came = check(&[
+        "--prefix",
+        "kit-running",
+        "--name",
+        "shipping",
+        "--input",
+        input,
+        "--timeout",
+        "20s",
+        "-o",
+        "json",
+    ]);
+    assert_eq!((came.exit, came.rows("fail").len()), (0, 0), "{}", came.err);
+    let report = came.report();
+    let kills: Vec<_> =
+        report["rows"].as_array().unwrap().iter().filter(|row| row["group"] == "crash").collect();
+    assert!(!kills.is_empty());
+    for row in kills {
+        assert_eq!((row["verdict"].as_str(), &report["kills"]), (Some("skipped"), &0.into()), "{row}");
+    }
+    assert!(shipping.ended().is_none(), "it goes on");
+    assert!(came.err.contains("--observe"), "what was not seen is said: {}", came.err);
+    let listed =
+        run(&["topics", "check", "--kafka", KAFKA.bootstrap(), "--prefix", "kit-running", "--development"]);
+    assert!(listed.exit != 0, "the topics of the run are gone: {}", listed.out);
 }
