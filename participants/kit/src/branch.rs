@@ -41,7 +41,8 @@ pub(crate) struct Branch<'b, 's> {
     pub(crate) subject: TransactionId,
     pub(crate) birth: Birth,
     pub(crate) step: String,
-    pub(crate) branch: String,
+    /// The branch of the step.
+    pub(crate) name: String,
     /// The key of its records.
     pub(crate) key: String,
     pub(crate) input: Payload,
@@ -75,7 +76,7 @@ impl<'b, 's> Branch<'b, 's> {
             subject,
             birth,
             step: "step".to_owned(),
-            branch: "branch".to_owned(),
+            name: "branch".to_owned(),
             input,
             issued,
             watermark,
@@ -127,7 +128,7 @@ impl<'b, 's> Branch<'b, 's> {
                 subject: self.subject.clone(),
                 birth: self.birth,
                 step: Cow::Borrowed(&self.step),
-                branch: Cow::Borrowed(&self.branch),
+                branch: Cow::Borrowed(&self.name),
                 operation,
                 attempt,
             },
@@ -186,7 +187,7 @@ impl<'b, 's> Branch<'b, 's> {
             subject: self.subject.clone(),
             birth: self.birth,
             step: self.step.clone().into(),
-            branch: self.branch.clone().into(),
+            branch: self.name.clone().into(),
             participant: self.bench.settings.participant.clone(),
         }
     }

@@ -96,7 +96,7 @@ fn compare(branch: &Branch<'_, '_>, answered: &Answered, attempt: u32) -> Result
         ("instance", branch.instance.to_string(), answered.instance.to_string()),
         ("birth", branch.birth.to_string(), answered.birth.to_string()),
         ("step", branch.step.clone(), answered.step.clone()),
-        ("branch", branch.branch.clone(), answered.branch.clone()),
+        ("branch", branch.name.clone(), answered.branch.clone()),
         ("attempt", attempt.to_string(), answered.attempt.to_string()),
         ("replytoken", token(&branch.replytoken), token(&answered.replytoken)),
     ];

@@ -276,7 +276,7 @@ impl<'b, 's> Flight<'b, 's> {
             branch.send(forward.first())?;
             thread::sleep(PACE);
             // Every other time some have their answers.
-            if turn % 2 == 0 && place == sent / 2 {
+            if turn.is_multiple_of(2) && place == sent / 2 {
                 self.wait_for_an_answer(bench)?;
             }
         }
@@ -313,7 +313,8 @@ impl<'b, 's> Flight<'b, 's> {
         while self.answered() < self.branches.len() && Instant::now() < until {
             bench.pause(Duration::from_millis(20))?;
         }
-        let lost = self.branches.iter().find(|(branch, forward)| !self.is_replied(branch, *forward));
+        // A technical failure is an answer, too: the coordinator asks again.
+        let lost = self.branches.iter().find(|(branch, forward)| branch.replies(forward.first()).is_empty());
         match lost {
             None => Ok(()),
             Some((branch, forward)) => {
@@ -323,11 +324,6 @@ impl<'b, 's> Flight<'b, 's> {
                     .broken(&format!("an answer to {} without another attempt", forward.first()), &came))
             }
         }
-    }
-
-    /// Answered at all: a technical failure is an answer, which the coordinator asks again.
-    fn is_replied(&self, branch: &Branch<'_, '_>, forward: Forward) -> bool {
-        !branch.replies(forward.first()).is_empty()
     }
 
     /// That what was answered is there, without being asked again.

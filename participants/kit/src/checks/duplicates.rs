@@ -69,7 +69,7 @@ pub(super) fn another_birth(bench: &Bench<'_>) -> Result<(), Stop> {
 
 pub(super) fn another_branch(bench: &Bench<'_>) -> Result<(), Stop> {
     let branch = cancelled(bench, "duplicates/another-branch")?;
-    let another = branch.turned("another branch", |branch| "branch-2".clone_into(&mut branch.branch));
+    let another = branch.turned("another branch", |branch| "branch-2".clone_into(&mut branch.name));
     let another = is_another_branch(bench, another)?;
     is_another(bench, another.turned("another step", |branch| "step-2".clone_into(&mut branch.step)))
 }
@@ -94,7 +94,7 @@ fn is_another_branch<'b, 's>(bench: &Bench<'_>, mut branch: Branch<'b, 's>) -> R
     let operation = bench.forward().first();
     let answered = branch.ask_ok(operation)?;
     if (answered.birth, answered.instance) != (branch.birth, branch.instance)
-        || (&answered.step, &answered.branch) != (&branch.step, &branch.branch)
+        || (&answered.step, &answered.branch) != (&branch.step, &branch.name)
     {
         let came = format!(
             "a reply about birth {}, step {}, branch {}",

@@ -13,6 +13,19 @@ use crate::error::Stop;
 
 /// Deeper than any parser goes by recursion.
 const NESTED: usize = 100_000;
+/// Without one of these nothing can be done.
+const NEEDED: [&str; 10] = [
+    "instance",
+    "subject",
+    "birth",
+    "step",
+    "branch",
+    "operation",
+    "attempt",
+    "issued",
+    "watermark",
+    "replyto",
+];
 /// What is left of a record for its envelope.
 const ENVELOPE: usize = 8 * 1024;
 
@@ -116,18 +129,6 @@ pub(super) fn tombstone(bench: &Bench<'_>) -> Result<(), Stop> {
 pub(super) fn attributes(bench: &Bench<'_>) -> Result<(), Stop> {
     let operation = bench.forward().first();
     let mut branch = bench.branch("malformed/attributes");
-    const NEEDED: [&str; 10] = [
-        "instance",
-        "subject",
-        "birth",
-        "step",
-        "branch",
-        "operation",
-        "attempt",
-        "issued",
-        "watermark",
-        "replyto",
-    ];
     branch.say("commands without an attribute each, and with one of a wrong type");
     for name in NEEDED {
         let value = altered(&branch, operation, |fields| {

@@ -227,7 +227,7 @@ impl Naive {
         if lines.is_empty() {
             return;
         }
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let text = lines.iter().map(|line| line.to_string() + "\n").collect::<String>();
         self.file.write_all(text.as_bytes()).unwrap();
         self.file.sync_data().unwrap();
     }
@@ -237,7 +237,9 @@ impl Naive {
         if is_in_a_transaction {
             self.producer.begin_transaction().unwrap();
         }
-        kept.iter().for_each(|kept| self.send(kept));
+        for kept in kept {
+            self.send(kept);
+        }
         self.producer.flush(SOON).unwrap();
         if is_in_a_transaction {
             self.producer.commit_transaction(SOON).unwrap();

@@ -77,7 +77,7 @@ fn of_ours(folder: &Path) -> Vec<Subject> {
             program()
         )
     };
-    let url = POSTGRES.url().to_owned();
+    let url = POSTGRES.url();
     let parcels = "SELECT coalesce(sum(amount), 0)::bigint FROM effects WHERE subject = '{subject}'";
     let balance = |account: &str| {
         format!(

@@ -1,6 +1,7 @@
 //! One run of the kit, as a process.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -69,10 +70,12 @@ impl Said {
         let mut told = format!("{name}: exit {}, wanted {exit}; {}", self.exit, self.err);
         for row in report["rows"].as_array().unwrap() {
             if different.contains(&row["id"].as_str().unwrap().to_owned()) {
-                told += &format!(
-                    "  {}: {} {}\n    sent {}\n    expected {}\n    came {}\n",
+                writeln!(
+                    told,
+                    "  {}: {} {}\n    sent {}\n    expected {}\n    came {}",
                     row["id"], row["verdict"], row["note"], row["sent"], row["expected"], row["came"]
-                );
+                )
+                .unwrap();
             }
         }
         Err(told)
@@ -101,6 +104,8 @@ pub fn side_by_side<T: Sync>(of: &[T], run: impl Fn(&T) -> Result<(), String> + 
 /// This very program, as another process that runs one of its tests.
 pub fn myself(variables: &[(&str, &str)], test: &str) -> String {
     let exe = std::env::current_exe().unwrap().display().to_string();
-    let variables: String = variables.iter().map(|(name, value)| format!("{name}=\"{value}\" ")).collect();
+    let variables: Vec<String> =
+        variables.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+    let variables = variables.join(" ");
     format!("{variables} exec '{exe}' --exact {test} --ignored --nocapture")
 }
