@@ -3,7 +3,7 @@
 //! A reply is sent until it has arrived. An inquiry is not: the branch asks again by itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
@@ -16,6 +16,7 @@ use tracing::{error, warn};
 
 use super::counters::{Counts, count};
 use super::progress::{Progress, Token};
+use super::restored::Forgotten;
 
 /// What polling thread, workers and callbacks share.
 pub(super) struct Shared {
@@ -24,6 +25,7 @@ pub(super) struct Shared {
     /// Replies whose delivery failed, to be sent again.
     unsent: Mutex<Vec<Outgoing>>,
     has_unsent: AtomicBool,
+    forgotten: OnceLock<Forgotten>,
 }
 
 impl Shared {
@@ -33,7 +35,17 @@ impl Shared {
             counts: Counts::default(),
             unsent: Mutex::new(Vec::new()),
             has_unsent: AtomicBool::new(false),
+            forgotten: OnceLock::new(),
         }
+    }
+
+    /// The store is not what it was: everything ends. The first one counts.
+    pub(super) fn forget(&self, forgotten: Forgotten) {
+        let _ = self.forgotten.set(forgotten);
+    }
+
+    pub(super) fn forgotten(&self) -> Option<&Forgotten> {
+        self.forgotten.get()
     }
 
     fn hold(&self, reply: Outgoing) {
@@ -138,11 +150,11 @@ struct Deliveries(Arc<Shared>);
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log_client(level, facility, message);
+        super::trouble::log_client(level, facility, message);
     }
 
     fn error(&self, failure: KafkaError, reason: &str) {
-        super::log_client(RDKafkaLogLevel::Warning, &failure.to_string(), reason);
+        super::trouble::log_client(RDKafkaLogLevel::Warning, &failure.to_string(), reason);
     }
 }
 

@@ -10,15 +10,18 @@ use sagamore_schemas::topics::RECORD_BYTES_MAX;
 use sagamore_schemas::wire::{
     Asked, Command, Decided, Operation, PayloadRef, Reply, Verdict, parse_replyto, read_asked,
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, warn};
 
 use super::WhenAway;
 use super::counters::count;
 use super::doubts::Doubts;
 use super::progress::Token;
 use super::replies::{Outgoing, Replies, Shared};
+use super::restored::verify;
+use super::verdicts::{tell_by_hand, tell_mixed, tell_settled};
 use crate::barrier::{Branch, BranchKey};
 use crate::doubt::{Settled, branch_of, settle};
+use crate::heuristic::{Said, settle_by_hand};
 use crate::participant::Participant;
 use crate::perform::{Answered, Work, perform};
 use crate::store::{LocalTransaction, Store, StoreFault};
@@ -61,6 +64,8 @@ pub(super) struct Worker<P: Participant> {
     pub(super) topic: Arc<str>,
     pub(super) name: Name,
     pub(super) when_away: WhenAway,
+    /// For which partitions the session's store was found to remember what it has answered.
+    pub(super) verified: Option<u64>,
 }
 
 /// A record of which nothing has been done yet.
@@ -73,6 +78,7 @@ enum Wish<'b> {
     /// The home partition, and what is asked from there.
     Command(i32, Command<'b>),
     Verdict(Branch, Decided),
+    ByHand(Branch, Operation, Said),
 }
 
 impl Task<'_> {
@@ -81,13 +87,14 @@ impl Task<'_> {
             Wish::Command(_, command) => command.address.operation,
             Wish::Verdict(_, Decided::Commit) => Operation::Commit,
             Wish::Verdict(_, Decided::Abort | Decided::Undecided | Decided::Forgotten) => Operation::Abort,
+            Wish::ByHand(_, operation, _) => *operation,
         }
     }
 
     fn key(&self) -> BranchKey<'_> {
         match &self.wish {
             Wish::Command(_, command) => BranchKey::of(command),
-            Wish::Verdict(branch, _) => branch.key(),
+            Wish::Verdict(branch, _) | Wish::ByHand(branch, ..) => branch.key(),
         }
     }
 }
@@ -101,6 +108,9 @@ enum Done {
 impl<P: Participant> Worker<P> {
     /// Does what has not been taken away meanwhile, and leaves the batch for its buffers.
     pub(super) fn run(&mut self, batch: &mut Vec<Taken>) {
+        if self.shared.forgotten().is_some() {
+            return;
+        }
         self.shared.progress.begin(batch, Taken::token);
         let mut tasks = Vec::with_capacity(batch.len());
         for taken in &*batch {
@@ -113,7 +123,9 @@ impl<P: Participant> Worker<P> {
                         self.reply(token, home, command, &Answered::error(fault.reason().to_owned()));
                     }
                 },
-                Some(verdict @ Wish::Verdict(..)) => tasks.push(Task { token, wish: verdict }),
+                Some(verdict @ (Wish::Verdict(..) | Wish::ByHand(..))) => {
+                    tasks.push(Task { token, wish: verdict })
+                }
             }
         }
         self.work_on(tasks);
@@ -153,8 +165,18 @@ impl<P: Participant> Worker<P> {
             return None;
         }
         let branch = branch_of(verdict);
-        self.doubts.answered(&branch);
-        Some(Wish::Verdict(branch, verdict.decision))
+        let said = verdict.heuristic.as_ref().map(Said::from);
+        Some(match (said, verdict.decision) {
+            (Some(said), Decided::Commit) => Wish::ByHand(branch, Operation::Commit, said),
+            (Some(said), Decided::Abort) => Wish::ByHand(branch, Operation::Abort, said),
+            (Some(_), Decided::Undecided | Decided::Forgotten) => {
+                unreachable!("by hand one commits or aborts: read so")
+            }
+            (None, decision) => {
+                self.doubts.answered(&branch);
+                Wish::Verdict(branch, decision)
+            }
+        })
     }
 
     /// All in one local transaction, but for those that must have one of their own.
@@ -185,6 +207,7 @@ impl<P: Participant> Worker<P> {
                     self.tell(task, done);
                 }
             }
+            Err(StoreFault::Forgotten) => {}
             Err(fault) => {
                 debug!(%fault, tasks = tasks.len(), "the local transaction failed; each record alone");
                 let mut is_away = matches!(fault, StoreFault::Away(_));
@@ -210,13 +233,15 @@ impl<P: Participant> Worker<P> {
                     }
                     return false;
                 }
+                // Neither answered nor finished: whoever comes next takes it again.
+                Err(StoreFault::Forgotten) => return false,
                 Err(fault) => fault,
             };
             tries += 1;
             let may_work = match fault {
                 StoreFault::Conflict => true,
                 StoreFault::Unavailable(_) => is_old,
-                StoreFault::Away(_) | StoreFault::Full { .. } => false,
+                StoreFault::Away(_) | StoreFault::Full { .. } | StoreFault::Forgotten => false,
             };
             if !may_work || tries > TRIES_MORE {
                 warn!(%fault, "the local transaction failed");
@@ -243,8 +268,12 @@ impl<P: Participant> Worker<P> {
     fn transact(&mut self, tasks: &[Task<'_>]) -> Result<Vec<Done>, StoreFault> {
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => self.store.session()?,
+            None => {
+                self.verified = None;
+                self.store.session()?
+            }
         };
+        self.verify(&mut session)?;
         let mut tx = self.store.begin(&mut session)?;
         let keys: Vec<BranchKey<'_>> = tasks.iter().map(Task::key).collect();
         tx.foresee(&keys)?;
@@ -255,12 +284,26 @@ impl<P: Participant> Worker<P> {
                 Wish::Verdict(branch, decision) => {
                     Done::Settled(settle(&*self.participant, &mut tx, branch, *decision)?)
                 }
+                Wish::ByHand(branch, operation, said) => {
+                    Done::Settled(settle_by_hand(&*self.participant, &mut tx, branch, *operation, said)?)
+                }
             });
         }
         tx.commit()?;
         // Only a session that has just worked is used again.
         self.session = Some(session);
         Ok(done)
+    }
+
+    /// Before a store is answered from: whether it remembers what it has answered.
+    fn verify(&mut self, session: &mut <P::Store as Store>::Session) -> Result<(), StoreFault> {
+        if !P::Store::KEEPS_POSITIONS || self.verified == Some(self.shared.progress.epoch()) {
+            return Ok(());
+        }
+        let floors = self.shared.progress.floors();
+        verify(&*self.store, session, &self.shared, &self.topic, &floors)?;
+        self.verified = Some(floors.epoch);
+        Ok(())
     }
 
     /// The local transaction is committed, or has failed.
@@ -275,51 +318,18 @@ impl<P: Participant> Worker<P> {
                     Done::Settled(settled) => settled,
                     Done::Answered(failed) => Settled::Told(failed),
                 };
-                self.tell_settled(&branch, decision, settled);
+                tell_settled(&self.shared.counts, &branch, decision, settled);
+                self.shared.progress.finish(token);
+            }
+            (Wish::ByHand(branch, operation, said), done) => {
+                let settled = match done {
+                    Done::Settled(settled) => settled,
+                    Done::Answered(failed) => Settled::Told(failed),
+                };
+                tell_by_hand(&self.shared.counts, &branch, operation, &said, settled);
                 self.shared.progress.finish(token);
             }
             (Wish::Command(..), Done::Settled(_)) => unreachable!("a command is answered"),
-        }
-    }
-
-    fn tell_settled(&self, branch: &Branch, decision: Decided, settled: Settled) {
-        let counts = &self.shared.counts;
-        let Branch { instance, subject, birth, step, branch } = branch;
-        let decision = decision.as_str();
-        match settled {
-            Settled::Told(Answered { work: Work::Failed, reason, .. }) => {
-                let reason = reason.unwrap_or_default();
-                warn!(%subject, %birth, %step, %branch, decision, %reason, "the verdict could not be carried out; asked again");
-                count(&counts.failed);
-            }
-            Settled::Told(_) => {
-                info!(%subject, %birth, %step, %branch, decision, "no longer in doubt");
-                count(&counts.settled);
-            }
-            Settled::Undecided => {
-                debug!(%subject, %birth, %step, %branch, "undecided: goes on waiting");
-                count(&counts.undecided);
-            }
-            Settled::Forgotten => {
-                error!(
-                    %instance, %subject, %birth, %step, %branch,
-                    "in doubt for ever: the transaction has ended and the coordinator no longer remembers how, so it never \
-                     had, or has lost, this branch's answer. Nothing is done. Look for the outcome of this birth in the \
-                     outcomes or the journal, and write a sagamore.decision.v1 with commit or abort to this topic"
-                );
-                count(&counts.forgotten);
-            }
-            Settled::NotInDoubt => {
-                debug!(%subject, %birth, %step, %branch, decision, "a verdict about a branch that is not in doubt");
-            }
-            Settled::Contradicted(has) => {
-                error!(
-                    %instance, %subject, %birth, %step, %branch, decision, has = has.as_str(),
-                    "a verdict against what this branch has done: it has decided alone, or coordinator or participant \
-                     has lost its memory. Nothing is done. Compare the books of all branches of this step"
-                );
-                count(&counts.contradicted);
-            }
         }
     }
 
@@ -330,6 +340,10 @@ impl<P: Participant> Worker<P> {
             Work::Refusal => &counts.refusals,
             Work::Repeated => &counts.repeated,
             Work::Nothing => &counts.nothing,
+            Work::Mixed => {
+                tell_mixed(&Branch::from(&BranchKey::of(&command)), command.address.operation);
+                &counts.mixed
+            }
             Work::Failed => &counts.failed,
         });
         let key = command.address.subject.as_str().as_bytes().to_vec();

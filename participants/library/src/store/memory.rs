@@ -19,6 +19,7 @@ use sagamore_schemas::wire::Operation;
 use super::{LocalTransaction, Store, StoreFault};
 use crate::barrier::{self, Branch, BranchKey, Home, Row};
 use crate::doubt::{InDoubt, Vote};
+use crate::heuristic::Heuristic;
 
 /// Branches remembered unless told otherwise: about 400 bytes each with a small result, so less than a gigabyte.
 pub const BRANCHES_MAX_DEFAULT: usize = 2_000_000;
@@ -165,6 +166,8 @@ struct Content<S> {
     horizons: BTreeMap<Home, Time>,
     /// Of branches in doubt.
     votes: BTreeMap<Arc<[u8]>, InDoubt>,
+    /// Decisions by hand, as many as operators have made.
+    heuristics: BTreeMap<Arc<[u8]>, (Branch, Heuristic)>,
 }
 
 impl<S: State> MemoryStore<S> {
@@ -183,6 +186,7 @@ impl<S: State> MemoryStore<S> {
                 oldest: VecDeque::new(),
                 horizons: BTreeMap::new(),
                 votes: BTreeMap::new(),
+                heuristics: BTreeMap::new(),
             })),
         }
     }
@@ -228,19 +232,29 @@ impl<S: State> Store for MemoryStore<S> {
         after: Option<&Branch>,
         limit: usize,
     ) -> Result<Vec<InDoubt>, StoreFault> {
-        let after = after.map_or(Bound::Unbounded, |branch| {
-            let mut key = Vec::new();
-            write_key(&branch.key(), &mut key);
-            Bound::Excluded(Arc::from(key))
-        });
         let content = self.content();
-        Ok(content
-            .votes
-            .range((after, Bound::Unbounded))
-            .take(limit)
-            .map(|(_, found)| found.clone())
-            .collect())
+        let behind = content.votes.range((behind(after), Bound::Unbounded));
+        Ok(behind.take(limit).map(|(_, found)| found.clone()).collect())
     }
+
+    fn heuristics(
+        &self,
+        (): &mut (),
+        after: Option<&Branch>,
+        limit: usize,
+    ) -> Result<Vec<(Branch, Heuristic)>, StoreFault> {
+        let content = self.content();
+        let behind = content.heuristics.range((behind(after), Bound::Unbounded));
+        Ok(behind.take(limit).map(|(_, found)| found.clone()).collect())
+    }
+}
+
+fn behind(branch: Option<&Branch>) -> Bound<Arc<[u8]>> {
+    branch.map_or(Bound::Unbounded, |branch| {
+        let mut key = Vec::new();
+        write_key(&branch.key(), &mut key);
+        Bound::Excluded(Arc::from(key))
+    })
 }
 
 /// An open local transaction: the lock on everything.
@@ -260,6 +274,8 @@ enum Change {
     Row(Arc<[u8]>),
     /// A vote in place of what was there.
     Vote(Arc<[u8]>, Option<InDoubt>),
+    /// A decision by hand in place of what was there.
+    Heuristic(Arc<[u8]>, Option<(Branch, Heuristic)>),
 }
 
 impl<S: State> LocalTransaction for MemoryTransaction<'_, S> {
@@ -321,6 +337,20 @@ impl<S: State> LocalTransaction for MemoryTransaction<'_, S> {
         Ok(self.content.votes.get(self.key.as_slice()).map(|found| found.vote.clone()))
     }
 
+    fn heuristic(&mut self, key: &BranchKey<'_>) -> Result<Option<Heuristic>, StoreFault> {
+        write_key(key, &mut self.key);
+        Ok(self.content.heuristics.get(self.key.as_slice()).map(|(_, kept)| kept.clone()))
+    }
+
+    fn keep_heuristic(&mut self, key: &BranchKey<'_>, heuristic: &Heuristic) -> Result<(), StoreFault> {
+        write_key(key, &mut self.key);
+        let shared: Arc<[u8]> = self.key.as_slice().into();
+        let kept = (Branch::from(key), heuristic.clone());
+        let before = self.content.heuristics.insert(Arc::clone(&shared), kept);
+        self.changes.push(Change::Heuristic(shared, before));
+        Ok(())
+    }
+
     fn savepoint(&mut self) -> Result<(), StoreFault> {
         self.changes.clear();
         self.content.state.parts(&mut |part| part.keep());
@@ -357,6 +387,12 @@ impl<S: State> MemoryTransaction<'_, S> {
                 }
                 Change::Vote(key, None) => {
                     content.votes.remove(&key);
+                }
+                Change::Heuristic(key, Some(before)) => {
+                    content.heuristics.insert(key, before);
+                }
+                Change::Heuristic(key, None) => {
+                    content.heuristics.remove(&key);
                 }
             }
         }
