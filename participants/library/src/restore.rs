@@ -87,7 +87,9 @@ pub enum RestoreError {
     #[error("instances of the participant are running: end them all, their group must be empty")]
     Running,
     /// What has been forgotten is not in the topic any more.
-    #[error("{count} of the forgotten commands are no longer in the topic; the rest can be taken again all the same")]
+    #[error(
+        "{count} of the forgotten commands are no longer in the topic; the rest can be taken again all the same"
+    )]
     Gone {
         /// How many, in offsets.
         count: i64,
@@ -106,12 +108,9 @@ pub fn rewind<S: Store>(place: &Place, store: &S, gone: Gone) -> Result<Vec<Comp
     if count > 0 && gone == Gone::Refuse {
         return Err(RestoreError::Gone { count });
     }
-    let back = |one: &Compared| Position {
-        partition: one.partition,
-        offset: one.known.unwrap_or(0) + one.gone(),
-    };
-    let targets: Vec<Position> =
-        repair.compared.iter().filter(|one| one.forgotten() > 0).map(back).collect();
+    let back =
+        |one: &Compared| Position { partition: one.partition, offset: one.known.unwrap_or(0) + one.gone() };
+    let targets: Vec<Position> = repair.compared.iter().filter(|one| one.forgotten() > 0).map(back).collect();
     repair.commit(&targets)?;
     // Ahead of what it knows where commands are gone: otherwise it would be behind the group once more.
     store.keep_positions(&mut repair.session, &repair.topic, &targets)?;
@@ -193,9 +192,11 @@ impl<S: Store> Repair<S> {
         }
         self.consumer.commit(&offsets, CommitMode::Sync).map_err(|failure| {
             match failure.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::IllegalGeneration) => {
-                    RestoreError::Running
-                }
+                Some(
+                    RDKafkaErrorCode::UnknownMemberId
+                    | RDKafkaErrorCode::RebalanceInProgress
+                    | RDKafkaErrorCode::IllegalGeneration,
+                ) => RestoreError::Running,
                 Some(_) | None => failure.into(),
             }
         })

@@ -53,7 +53,10 @@
 //! ```
 
 mod connection;
+mod held;
+mod heuristics;
 mod in_doubt;
+mod positions;
 mod purge;
 mod rows;
 mod schema;
@@ -63,6 +66,7 @@ mod tx;
 pub mod xa;
 
 pub use connection::SqlError;
+pub use held::{Hold, Locks, Waiter};
 pub use store::{Isolation, OpenError, PostgresOptions, PostgresSession, PostgresStore};
 pub use tokio_postgres;
 pub use transaction::PostgresTransaction;

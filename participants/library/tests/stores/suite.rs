@@ -13,7 +13,9 @@ use crate::ask::{Ask, ISSUED_MS, ask_all, text, try_all};
 use crate::bed::{Bed, Obedient};
 pub(crate) use crate::doubt::{
     a_verdict_about_nothing_in_doubt_does_nothing, a_verdict_is_the_command_of_that_name,
-    who_is_in_doubt_is_known_until_he_is_told, whose_time_is_up_decides_by_what_he_knows,
+    what_is_decided_by_hand_and_contradicted_is_mixed, what_is_decided_by_hand_is_done_once_and_agreed_with,
+    what_is_mixed_is_repaired_by_hand_alone, who_is_in_doubt_is_known_until_he_is_told,
+    whose_time_is_up_decides_by_what_he_knows,
 };
 
 /// `when`: operations on one branch, each in a local transaction of its own; `then`: the answers, and the net effect.
