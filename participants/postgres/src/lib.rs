@@ -58,6 +58,7 @@ mod heuristics;
 mod in_doubt;
 mod positions;
 mod purge;
+mod reader;
 mod rows;
 mod schema;
 mod store;
@@ -67,6 +68,7 @@ pub mod xa;
 
 pub use connection::SqlError;
 pub use held::{Hold, Locks, Waiter};
+pub use reader::Reader;
 pub use store::{Isolation, OpenError, PostgresOptions, PostgresSession, PostgresStore};
 pub use tokio_postgres;
 pub use transaction::PostgresTransaction;
