@@ -36,7 +36,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -457,7 +457,15 @@ impl<P: Participant> Poller<P> {
             };
             self.shared.progress.learn_floor(one.partition(), committed);
         }
-        true
+        // At once, so that a restored copy is found out before a command comes. A store that is away is compared by the
+        // worker, before it answers.
+        let compared = (self.keep.lock().unwrap_or_else(PoisonError::into_inner))(&[]);
+        if let Err(fault) = compared
+            && self.shared.forgotten().is_none()
+        {
+            info!(topic = %self.topic, %fault, "the store is not compared yet with what was committed");
+        }
+        self.shared.forgotten().is_none()
     }
 
     /// Takes what is there, up to `limit`; waits for the first one only.

@@ -29,6 +29,7 @@ mod compare;
 mod define;
 mod demo;
 mod dev;
+mod doubt;
 mod kafka;
 mod logs;
 mod operator;
@@ -171,7 +172,10 @@ fn with_variables(command: clap::Command) -> clap::Command {
 impl Command {
     /// Whether its log is what people look at.
     fn is_long_lived(&self) -> bool {
-        matches!(self, Self::Server(_) | Self::Dev(_) | Self::Participant(_))
+        match self {
+            Self::Participant(command) => command.is_long_lived(),
+            other => matches!(other, Self::Server(_) | Self::Dev(_)),
+        }
     }
 
     fn run(self, printer: Printer) -> Outcome {

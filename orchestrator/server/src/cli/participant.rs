@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use sagamore_examples::{Books, Database, Injection, Kind, Settings, SpawnError, Votes};
-use sagamore_participant::Counters;
+use sagamore_participant::{Counters, RuntimeError};
 use sagamore_schemas::ids::{Name, Span};
 use serde::Serialize;
 
 use super::compare::{self, CompareArgs};
+use super::doubt::{self, DoubtCommand};
 use super::exit::{Exit, Failure, Outcome};
 use super::kafka::KafkaArgs;
 use super::output::{self, Printer};
@@ -37,6 +38,8 @@ pub enum ParticipantCommand {
     Replica(ExampleArgs),
     /// Whether replicas are equal, row by row.
     Compare(CompareArgs),
+    #[command(flatten)]
+    Doubt(DoubtCommand),
 }
 
 /// What an example does besides its business.
@@ -100,6 +103,13 @@ struct Report {
     counters: Counters,
 }
 
+impl ParticipantCommand {
+    /// Whether its log is what people look at.
+    pub fn is_long_lived(&self) -> bool {
+        !matches!(self, Self::Compare(_) | Self::Doubt(_))
+    }
+}
+
 /// Runs it until it is told to end.
 pub fn run(command: &ParticipantCommand, printer: Printer) -> Outcome {
     match command {
@@ -109,6 +119,7 @@ pub fn run(command: &ParticipantCommand, printer: Printer) -> Outcome {
         ParticipantCommand::Bank(args) => example(Kind::Bank, args, printer),
         ParticipantCommand::Replica(args) => example(Kind::Replica, args, printer),
         ParticipantCommand::Compare(args) => compare::run(args, printer),
+        ParticipantCommand::Doubt(command) => doubt::run(command, printer),
     }
 }
 
@@ -117,7 +128,9 @@ fn example(kind: Kind, args: &ExampleArgs, printer: Printer) -> Outcome {
     tracing::info!(participant = %settings.runtime.participant, kafka = %args.kafka.kafka, prefix = %args.kafka.prefix, "taking commands");
     let mut interrupted = Ok(());
     let ended = loop {
-        let ended = sagamore_examples::run(kind, &settings, || interrupted = signals::wait_for_end());
+        let ended = sagamore_examples::run(kind, &settings, |running| {
+            interrupted = signals::wait_while(|| running.is_running());
+        });
         match ended {
             Err(SpawnError::Open(error)) if error.is_away() => {
                 tracing::warn!(%error, "the database is away: looking again");
@@ -142,6 +155,7 @@ pub fn failure(error: &SpawnError) -> Failure {
         | SpawnError::NoSqlite(_)
         | SpawnError::NoDatabase => Exit::Usage,
         SpawnError::Open(error) if error.is_away() => Exit::Unreachable,
+        SpawnError::Runtime(RuntimeError::Forgotten(_)) => Exit::CheckNegative,
         SpawnError::Open(_) | SpawnError::OpenSqlite(_) | SpawnError::Books(_) | SpawnError::Runtime(_) => {
             Exit::Unexpected
         }

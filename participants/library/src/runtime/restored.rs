@@ -82,9 +82,9 @@ pub(super) struct Keeper<S: Store> {
 }
 
 impl<S: Store> Keeper<S> {
-    /// Afterwards they may be committed.
+    /// Afterwards they may be committed. With none it only compares.
     pub(super) fn keep(&mut self, positions: &[Position]) -> Result<(), StoreFault> {
-        if !S::KEEPS_POSITIONS || positions.is_empty() {
+        if !S::KEEPS_POSITIONS {
             return Ok(());
         }
         let mut session = match self.session.take() {
@@ -93,11 +93,13 @@ impl<S: Store> Keeper<S> {
         };
         // Each time: a table that is restored under a running process closes no connection.
         verify(&*self.store, &mut session, &self.shared, &self.topic, &self.shared.progress.floors())?;
-        for partition in self.shared.progress.begun_anew() {
-            self.store.forget_position(&mut session, &self.topic, partition)?;
+        if !positions.is_empty() {
+            for partition in self.shared.progress.begun_anew() {
+                self.store.forget_position(&mut session, &self.topic, partition)?;
+            }
+            self.store.keep_positions(&mut session, &self.topic, positions)?;
+            self.shared.progress.raise_floors(positions);
         }
-        self.store.keep_positions(&mut session, &self.topic, positions)?;
-        self.shared.progress.raise_floors(positions);
         self.session = Some(session);
         Ok(())
     }

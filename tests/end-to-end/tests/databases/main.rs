@@ -5,12 +5,14 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot go on without fails it here")]
 
 mod books;
+mod by_hand;
 mod changes;
 mod flow;
 mod member;
 mod money;
 mod orders;
 mod replicas;
+mod restored;
 mod transfers;
 
 use std::time::Duration;
