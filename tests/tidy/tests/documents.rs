@@ -54,10 +54,13 @@ fn links_lead_somewhere() {
 
 #[test]
 fn every_code_has_its_page_and_every_page_its_code() {
-    let source = read("orchestrator/server/src/halt.rs");
-    let codes: BTreeSet<String> =
-        quoted_strings(&source).into_iter().filter(|text| text.starts_with("SAG-")).collect();
-    assert!(codes.contains("SAG-001"), "the codes were found: {codes:?}");
+    let sources = ["orchestrator/server/src/halt.rs", "participants/library/src/code.rs"].map(read);
+    let codes: BTreeSet<String> = sources
+        .iter()
+        .flat_map(|source| quoted_strings(source))
+        .filter(|text| text.starts_with("SAG-"))
+        .collect();
+    assert!(codes.contains("SAG-001") && codes.contains("SAG-101"), "the codes were found: {codes:?}");
     let pages: BTreeSet<String> = tracked_texts(".md")
         .into_iter()
         .filter_map(|(name, text)| {
@@ -72,7 +75,7 @@ fn every_code_has_its_page_and_every_page_its_code() {
             Some(code)
         })
         .collect();
-    assert_eq!(codes, pages, "codes of halt.rs, and pages in deploy/runbook");
+    assert_eq!(codes, pages, "codes of halt.rs and code.rs, and pages in deploy/runbook");
     let index = read("deploy/runbook/README.md");
     let unlisted = codes.iter().filter(|code| !index.contains(&format!("[{code}]({code}.md)")));
     assert_none(&unlisted.cloned().collect::<Vec<_>>(), "codes that are not in the runbook's list:");

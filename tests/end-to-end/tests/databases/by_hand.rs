@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use sagamore_end_to_end::stage::{Finished, Stage};
 use sagamore_end_to_end::wait;
-use sagamore_local_postgres::LocalPostgres;
 use serde_json::{Value, json};
 
+use crate::books::run;
 use crate::member::Member;
 use crate::{postgres, site};
 
@@ -14,7 +14,9 @@ const SOON: Duration = Duration::from_mins(1);
 
 #[test]
 fn a_decision_by_hand_against_the_coordinators_is_stuck_until_the_books_are_set_right() {
-    let databases = [postgres(), postgres()];
+    let database = postgres();
+    run(&database.url(), "CREATE DATABASE other");
+    let [url, other] = [database.url(), database.url_of("postgres", "other")];
     let (stage, _servers) = site("by-hand", &["by-hand"]);
     let address = stage.some_address(0);
     let asked = |verb: &[&str], code: i32| {
@@ -22,7 +24,6 @@ fn a_decision_by_hand_against_the_coordinators_is_stuck_until_the_books_are_set_
         assert_eq!(finished.code, code, "{verb:?}: {finished:?}");
         finished.out
     };
-    let url = databases[0].url();
     let of_store = |verb: &[&str]| {
         stage.command(
             &[&["participant"], verb, &["--postgres", &url, "--schema", "bank-a", "-o", "json"]].concat(),
@@ -45,7 +46,7 @@ fn a_decision_by_hand_against_the_coordinators_is_stuck_until_the_books_are_set_
     };
 
     // One votes; the other one is away, so nothing is decided.
-    let mut bank_a = bank(&stage, "bank-a", &databases[0]);
+    let mut bank_a = bank(&stage, "bank-a", &url);
     for transaction in ["mixed", "agreed"] {
         let input = json!({"from": format!("f-{transaction}"), "to": "t", "cents": 5}).to_string();
         asked(&["start", "by-hand", "--id", transaction, "--input", &input], 0);
@@ -70,7 +71,7 @@ fn a_decision_by_hand_against_the_coordinators_is_stuck_until_the_books_are_set_
     assert_eq!(decide(&["abort", "mixed", "move", "bank-a"]).code, 0);
     let again = decide(&["commit", "mixed", "move", "bank-a"]);
     assert!(again.code == 4 && again.error.contains("by anna: abort, open"), "{again:?}");
-    bank_a.kill();
+    bank_a.end();
     assert_eq!(decide(&["commit", "agreed", "move", "bank-a", "--prepared"]).code, 0);
     assert!(list(&of_store(&["in-doubt"]), 0).is_empty());
     let kept = list(&of_store(&["heuristics"]), 0);
@@ -78,7 +79,7 @@ fn a_decision_by_hand_against_the_coordinators_is_stuck_until_the_books_are_set_
     bank_a.restart();
 
     // The other one votes yes, and the coordinator commits both.
-    let mut bank_b = bank(&stage, "bank-b", &databases[1]);
+    let mut bank_b = bank(&stage, "bank-b", &other);
     asked(&["wait", "agreed", "--timeout", "50s"], 0);
     asked(&["wait", "mixed", "--timeout", "50s"], 21);
     let seen = asked(&["get", "mixed"], 0);
@@ -104,8 +105,8 @@ fn a_decision_by_hand_against_the_coordinators_is_stuck_until_the_books_are_set_
     bank_b.end();
 }
 
-fn bank(stage: &Stage, name: &str, database: &LocalPostgres) -> Member {
-    Member::new(stage, name, "bank", name, &["--postgres", &database.url(), "--votes", "prepared"])
+fn bank(stage: &Stage, name: &str, url: &str) -> Member {
+    Member::new(stage, name, "bank", name, &["--postgres", url, "--votes", "prepared"])
 }
 
 fn list(finished: &Finished, code: i32) -> Vec<Value> {
