@@ -78,8 +78,8 @@ const RESEND_INTERVAL: Duration = Duration::from_millis(250);
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
 /// How long the group's coordinator may take to say what was committed; then it is asked again.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a store could not keep positions, nothing is committed for so long.
-const KEEP_PAUSE: Duration = Duration::from_secs(5);
+/// After a store could not keep positions, so many turns of committing are left out: each may have waited for its timeout.
+const TURNS_LEFT_OUT: u32 = 10;
 /// How often a topic that does not exist yet is looked for, in ms.
 const METADATA_REFRESH_MS: &str = "2000";
 
@@ -551,7 +551,7 @@ impl<P: Participant> Poller<P> {
         let moved = self.shared.progress.take_moved();
         if !commit(&self.consumer, &self.keep, &self.topic, &moved, CommitMode::Async) {
             self.shared.progress.forget_commits();
-            self.committed_at = Instant::now() + KEEP_PAUSE;
+            self.committed_at = Instant::now() + self.commit_interval * TURNS_LEFT_OUT;
         }
     }
 

@@ -57,6 +57,27 @@ pub struct Waiter {
     pub age: Duration,
 }
 
+/// What the schema knows.
+pub(crate) struct Texts {
+    prepared: String,
+    rows: String,
+}
+
+impl Texts {
+    pub(crate) fn new(s: &str, is_prepared: &str) -> Self {
+        Self {
+            prepared: format!(
+                "SELECT instance, home, birth, subject, step, branch, command, gid FROM {s}.sagamore_xa x
+                 WHERE {is_prepared}"
+            ),
+            rows: format!(
+                "SELECT instance, home, birth, subject, step, branch, command FROM {s}.sagamore_vote
+                 ORDER BY instance, home, birth, subject, step, branch LIMIT $1"
+            ),
+        }
+    }
+}
+
 /// Every prepared transaction of this database.
 const PREPARED: &str = "
     SELECT p.gid, p.owner::text, extract(epoch FROM now() - p.prepared)::float8, count(h.locktype),
@@ -96,11 +117,11 @@ pub(crate) fn held(
     let fault = |error: SqlError| error.fault();
     // What is not prepared any more when it is looked for is not shown; what has been prepared since comes next time.
     let known =
-        connection.wait(async |client| client.query(&statements.known_prepared, &[]).await).map_err(fault)?;
+        connection.wait(async |client| client.query(&statements.held.prepared, &[]).await).map_err(fault)?;
     let prepared = connection.wait(async |client| client.query(PREPARED, &[]).await).map_err(fault)?;
     let waiting = connection.wait(async |client| client.query(WAITERS, &[]).await).map_err(fault)?;
     let rows = connection
-        .wait(async |client| client.query(&statements.held_in_rows, &[&limit]).await)
+        .wait(async |client| client.query(&statements.held.rows, &[&limit]).await)
         .map_err(fault)?;
     let mut held = Vec::with_capacity(prepared.len() + rows.len());
     for row in &prepared {

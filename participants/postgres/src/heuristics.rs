@@ -9,12 +9,39 @@ use crate::in_doubt::{behind, branch_of};
 use crate::rows::{Key, Statements};
 use crate::tx::Tx;
 
+pub(crate) struct Texts {
+    one: String,
+    keep: String,
+    pub(crate) forget: String,
+    all: String,
+}
+
+impl Texts {
+    pub(crate) fn new(s: &str, key: &str) -> Self {
+        Self {
+            // Locked, so that who notes what came of it and who sets it right come one after the other.
+            one: format!("SELECT record FROM {s}.sagamore_heuristic WHERE {key} FOR UPDATE"),
+            keep: format!(
+                "INSERT INTO {s}.sagamore_heuristic (instance, home, birth, subject, step, branch, record)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)
+                 ON CONFLICT (instance, home, birth, subject, step, branch) DO UPDATE SET record = excluded.record"
+            ),
+            forget: format!("DELETE FROM {s}.sagamore_heuristic WHERE {key}"),
+            all: format!(
+                "SELECT instance, home, birth, subject, step, branch, record FROM {s}.sagamore_heuristic
+                 WHERE (instance, home, birth, subject, step, branch) > ($1, $2, $3, $4, $5, $6)
+                 ORDER BY instance, home, birth, subject, step, branch LIMIT $7"
+            ),
+        }
+    }
+}
+
 pub(crate) fn of_branch(
     tx: &mut Tx<'_>,
     statements: &Statements,
     key: &Key<'_>,
 ) -> Result<Option<Heuristic>, StoreFault> {
-    let found = tx.look(&statements.heuristic, &key.parameters()).map_err(|error| error.fault())?;
+    let found = tx.look(&statements.heuristics.one, &key.parameters()).map_err(|error| error.fault())?;
     found.first().map(|row| read(row.get(0))).transpose()
 }
 
@@ -25,7 +52,7 @@ pub(crate) fn keep(
     heuristic: &Heuristic,
 ) -> Result<(), StoreFault> {
     let record = heuristic.to_json()?.into_bytes();
-    tx.change(&statements.keep_heuristic, &key.and(&[&record])).map_err(|error| error.fault())?;
+    tx.change(&statements.heuristics.keep, &key.and(&[&record])).map_err(|error| error.fault())?;
     Ok(())
 }
 
@@ -37,7 +64,7 @@ pub(crate) fn intend(
     heuristic: &Heuristic,
 ) -> Result<(), StoreFault> {
     let record = heuristic.to_json()?.into_bytes();
-    let kept: Result<u64, SqlError> = side.statement(&statements.keep_heuristic).and_then(|statement| {
+    let kept: Result<u64, SqlError> = side.statement(&statements.heuristics.keep).and_then(|statement| {
         side.wait(async |client| client.execute(&statement, &key.and(&[&record])).await)
     });
     kept.map(|_| ()).map_err(|error| error.fault())
@@ -49,7 +76,7 @@ pub(crate) fn all(
     after: Option<&Branch>,
     limit: usize,
 ) -> Result<Vec<(Branch, Heuristic)>, StoreFault> {
-    behind(connection, &statements.heuristics, after, limit)?
+    behind(connection, &statements.heuristics.all, after, limit)?
         .iter()
         .map(|row| Ok((branch_of(row, 0)?, read(row.get(6))?)))
         .collect()

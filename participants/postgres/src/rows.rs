@@ -37,15 +37,9 @@ pub(crate) struct Statements {
     pub(crate) intend: String,
     pub(crate) forget: String,
     pub(crate) forget_old: String,
-    pub(crate) known_prepared: String,
-    pub(crate) held_in_rows: String,
-    pub(crate) heuristic: String,
-    pub(crate) keep_heuristic: String,
-    pub(crate) drop_heuristic: String,
-    pub(crate) heuristics: String,
-    pub(crate) positions: String,
-    pub(crate) keep_positions: String,
-    pub(crate) forget_position: String,
+    pub(crate) held: crate::held::Texts,
+    pub(crate) heuristics: crate::heuristics::Texts,
+    pub(crate) positions: crate::positions::Texts,
 }
 
 /// Six columns, by their names or by the numbers of parameters.
@@ -141,38 +135,9 @@ impl Statements {
                  WHERE instance = $1 AND home = $2 AND issued_ms < $3 AND written_at < now() - interval '1 hour'
                    AND NOT {IS_PREPARED}"
             ),
-            known_prepared: format!(
-                "SELECT instance, home, birth, subject, step, branch, command, gid FROM {s}.sagamore_xa x
-                 WHERE {IS_PREPARED}"
-            ),
-            held_in_rows: format!(
-                "SELECT instance, home, birth, subject, step, branch, command FROM {s}.sagamore_vote
-                 ORDER BY instance, home, birth, subject, step, branch LIMIT $1"
-            ),
-            // Locked, so that who notes what came of it and who sets it right come one after the other.
-            heuristic: format!("SELECT record FROM {s}.sagamore_heuristic WHERE {KEY} FOR UPDATE"),
-            keep_heuristic: format!(
-                "INSERT INTO {s}.sagamore_heuristic (instance, home, birth, subject, step, branch, record)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)
-                 ON CONFLICT (instance, home, birth, subject, step, branch) DO UPDATE SET record = excluded.record"
-            ),
-            drop_heuristic: format!("DELETE FROM {s}.sagamore_heuristic WHERE {KEY}"),
-            heuristics: format!(
-                "SELECT instance, home, birth, subject, step, branch, record FROM {s}.sagamore_heuristic
-                 WHERE (instance, home, birth, subject, step, branch) > ($1, $2, $3, $4, $5, $6)
-                 ORDER BY instance, home, birth, subject, step, branch LIMIT $7"
-            ),
-            positions: format!("SELECT partition, next_offset FROM {s}.sagamore_position WHERE topic = $1"),
-            keep_positions: format!(
-                "INSERT INTO {s}.sagamore_position AS o (topic, partition, next_offset)
-                 SELECT $1, k.partition, k.next_offset
-                 FROM unnest($2::int[], $3::bigint[]) AS k (partition, next_offset) ORDER BY k.partition
-                 ON CONFLICT (topic, partition)
-                 DO UPDATE SET next_offset = greatest(o.next_offset, excluded.next_offset)"
-            ),
-            forget_position: format!(
-                "DELETE FROM {s}.sagamore_position WHERE topic = $1 AND partition = $2"
-            ),
+            held: crate::held::Texts::new(&s, IS_PREPARED),
+            heuristics: crate::heuristics::Texts::new(&s, KEY),
+            positions: crate::positions::Texts::new(&s),
         }
     }
 }

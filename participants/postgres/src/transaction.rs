@@ -145,7 +145,7 @@ impl<'t> PostgresTransaction<'t> {
                 more.push((&statements.forget, &of_key, None));
                 if !matches!(row.answer, Stored::ByHand) {
                     // What an operator had decided could not be carried out, and this was quicker.
-                    more.push((&statements.drop_heuristic, &of_key, None));
+                    more.push((&statements.heuristics.forget, &of_key, None));
                 }
             }
         }

@@ -124,7 +124,7 @@ impl<P: Participant> Worker<P> {
                     }
                 },
                 Some(verdict @ (Wish::Verdict(..) | Wish::ByHand(..))) => {
-                    tasks.push(Task { token, wish: verdict })
+                    tasks.push(Task { token, wish: verdict });
                 }
             }
         }
@@ -266,12 +266,11 @@ impl<P: Participant> Worker<P> {
     }
 
     fn transact(&mut self, tasks: &[Task<'_>]) -> Result<Vec<Done>, StoreFault> {
-        let mut session = match self.session.take() {
-            Some(session) => session,
-            None => {
-                self.verified = None;
-                self.store.session()?
-            }
+        let mut session = if let Some(session) = self.session.take() {
+            session
+        } else {
+            self.verified = None;
+            self.store.session()?
         };
         self.verify(&mut session)?;
         let mut tx = self.store.begin(&mut session)?;

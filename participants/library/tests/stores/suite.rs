@@ -4,7 +4,7 @@ use std::sync::Barrier;
 
 use sagamore_participant::barrier::{BranchKey, Home, Row, Stored};
 use sagamore_participant::perform::Work;
-use sagamore_participant::store::{LocalTransaction, Store, StoreFault};
+use sagamore_participant::store::{LocalTransaction, Position, Store, StoreFault};
 use sagamore_participant::{Operation, Payload};
 use sagamore_schemas::ids::{Partition, Time};
 use uuid::Uuid;
@@ -339,4 +339,29 @@ pub(crate) fn execute_and_compensate_race_and_nothing_is_left<B: Bed>() {
         assert_eq!(bed.net(&format!("t{round}")), 0, "round {round}");
     }
     assert_eq!(bed.branches(), ROUNDS);
+}
+
+pub(crate) fn a_position_rises_and_stays_until_it_begins_anew<B: Bed>() {
+    let bed = B::default();
+    let known = |topic: &str| -> Vec<(i32, i64)> {
+        let store = bed.open();
+        let mut session = store.session().unwrap();
+        store.positions(&mut session, topic).unwrap().into_iter().collect()
+    };
+    let store = bed.open();
+    let mut session = store.session().unwrap();
+    let mut keep = |topic: &str, positions: &[(i32, i64)]| {
+        let position = |(partition, offset): &(i32, i64)| Position { partition: *partition, offset: *offset };
+        let positions: Vec<Position> = positions.iter().map(position).collect();
+        store.keep_positions(&mut session, topic, &positions).unwrap();
+    };
+    keep("one", &[(0, 7), (3, 9)]);
+    keep("two", &[(0, 70)]);
+    keep("one", &[(3, 8), (0, 8)]);
+    keep("one", &[]);
+    let is_kept = <B::Store as Store>::KEEPS_POSITIONS;
+    let then = |positions: &[(i32, i64)]| if is_kept { positions.to_vec() } else { Vec::new() };
+    assert_eq!((known("one"), known("two")), (then(&[(0, 8), (3, 9)]), then(&[(0, 70)])));
+    store.forget_position(&mut session, "one", 3).unwrap();
+    assert_eq!((known("one"), known("two")), (then(&[(0, 8)]), then(&[(0, 70)])));
 }

@@ -41,5 +41,6 @@ keeps_the_promises!(in_xa: crate::beds::Xa =>
     a_branch_goes_as_a_whole,
     what_is_in_doubt_is_never_purged,
     a_horizon_never_goes_back,
+    a_position_rises_and_stays_until_it_begins_anew,
     execute_and_compensate_race_and_nothing_is_left,
 );
