@@ -39,13 +39,17 @@ fn a_restored_copy_stops_and_what_it_has_forgotten_is_taken_again() {
     for number in 0..3 {
         change(&stage, number);
     }
-    at_work.iter_mut().for_each(|member| drop(member.end()));
+    for member in &mut at_work {
+        member.end();
+    }
     copy("first", "backup");
     let mut at_work = members("first");
     for number in 3..7 {
         change(&stage, number);
     }
-    at_work.iter_mut().for_each(|member| drop(member.end()));
+    for member in &mut at_work {
+        member.end();
+    }
 
     // Restored, neither of them takes a single command.
     copy("backup", "restored");

@@ -40,7 +40,7 @@ pub struct HeuristicsArgs {
 }
 
 #[derive(Debug, Serialize)]
-struct Held {
+struct HeldLine {
     transaction: Option<String>,
     birth: Option<String>,
     step: Option<String>,
@@ -86,15 +86,15 @@ pub(super) fn in_doubt(args: &InDoubtArgs, printer: Printer) -> Outcome {
         eprintln!("(more than {SHOWN} branches: not all are shown)");
     }
     let now = clock::now();
-    let mut held: Vec<Held> = holds.into_iter().map(|hold| shown(hold, now)).collect();
+    let mut held: Vec<HeldLine> = holds.into_iter().map(|hold| shown(hold, now)).collect();
     held.sort_by_key(|one| std::cmp::Reverse(one.age));
     printer.list(&held, || table(&held))?;
     let is_old =
-        |one: &Held| args.older_than.is_some_and(|limit| one.age > Duration::from_millis(limit.as_ms()));
+        |one: &HeldLine| args.older_than.is_some_and(|limit| one.age > Duration::from_millis(limit.as_ms()));
     Ok(if held.iter().any(is_old) { Exit::CheckNegative } else { Exit::Done })
 }
 
-fn shown(Hold { branch, vote, locks }: Hold, now: Time) -> Held {
+fn shown(Hold { branch, vote, locks }: Hold, now: Time) -> HeldLine {
     let prepare = vote.as_ref().and_then(|vote: &Vote| vote.prepare().ok());
     let since_vote = prepare.as_ref().map(|prepare| Duration::from_millis(now.since(prepare.issued).as_ms()));
     let age = locks.as_ref().map(|locks| locks.age).max(since_vote).unwrap_or_default();
@@ -110,7 +110,7 @@ fn shown(Hold { branch, vote, locks }: Hold, now: Time) -> Held {
         }
         None => (None, None, 0, Vec::new(), Vec::new()),
     };
-    Held {
+    HeldLine {
         transaction,
         birth,
         step,
@@ -136,7 +136,7 @@ fn shown(Hold { branch, vote, locks }: Hold, now: Time) -> Held {
     }
 }
 
-fn table(held: &[Held]) -> String {
+fn table(held: &[HeldLine]) -> String {
     let text = |field: &Option<String>| field.clone().unwrap_or_else(|| "?".to_owned());
     output::table(
         [
@@ -176,7 +176,7 @@ fn table(held: &[Held]) -> String {
 }
 
 #[derive(Debug, Serialize)]
-struct Decision {
+struct DecisionLine {
     transaction: String,
     birth: String,
     step: String,
@@ -194,7 +194,7 @@ pub(super) fn heuristics(args: &HeuristicsArgs, printer: Printer) -> Outcome {
         Opened::Postgres(store) => all(&store),
         Opened::Sqlite(store) => all(&store),
     }?;
-    let mut decisions: Vec<Decision> = found.into_iter().map(decision).collect();
+    let mut decisions: Vec<DecisionLine> = found.into_iter().map(decision).collect();
     decisions.retain(|one| !args.mixed || one.standing == Standing::Mixed);
     printer.list(&decisions, || {
         output::table(
@@ -219,9 +219,9 @@ pub(super) fn heuristics(args: &HeuristicsArgs, printer: Printer) -> Outcome {
     Ok(if is_mixed { Exit::CheckNegative } else { Exit::Done })
 }
 
-fn decision((branch, kept): (Branch, Heuristic)) -> Decision {
+fn decision((branch, kept): (Branch, Heuristic)) -> DecisionLine {
     let Branch { instance: _, subject, birth, step, branch } = branch;
-    Decision {
+    DecisionLine {
         transaction: subject.to_string(),
         birth: birth.to_string(),
         step: step.into(),
