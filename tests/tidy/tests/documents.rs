@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sagamore_schemas::wire::{read_command, read_input, read_outcome};
+use sagamore_schemas::wire::{read_asked, read_command, read_input, read_outcome};
 use sagamore_tidy::{assert_none, exists, quoted, read, table, tracked_texts};
 
 /// The blocks of code of one language.
@@ -254,12 +254,13 @@ fn the_examples_of_the_readme_are_true() {
         let kind = value["type"].as_str().unwrap_or_default().to_owned();
         let read = match kind.as_str() {
             "sagamore.command.v1" => read_command(record).map(drop),
+            "sagamore.decision.v1" => read_asked(record).map(drop),
             "sagamore.outcome.v1" => read_outcome(record).map(drop),
             _ => read_input(record).map(drop),
         };
         assert!(read.is_ok(), "{kind}: {read:?}");
         kinds.push(kind);
     }
-    let all = ["start", "command", "reply", "outcome"].map(|kind| format!("sagamore.{kind}.v1"));
+    let all = ["start", "command", "reply", "outcome", "decision"].map(|kind| format!("sagamore.{kind}.v1"));
     assert_eq!(kinds, all, "each kind of record has its example");
 }
