@@ -61,7 +61,7 @@ fn who_holds_what_and_who_waits_is_seen() {
         let mut config = place.config.clone();
         config.application_name(name);
         std::thread::spawn(move || {
-            Look::at(&config).run("UPDATE accounts SET cents = cents + 1 WHERE id = 1")
+            Look::at(&config).run("UPDATE accounts SET cents = cents + 1 WHERE id = 1");
         })
     });
     let until = Instant::now() + SOON;
