@@ -208,7 +208,10 @@ impl Operations {
     #[cfg(feature = "kafka")]
     pub(super) fn restored(&mut self) {
         self.oldest.retain(|key| self.branches.contains_key(key));
-        self.keep();
+        // As purging would have it: those in doubt are not in the way of the others.
+        let (in_doubt, others) = self.oldest.drain(..).partition(|key| self.votes.contains_key(key));
+        (self.oldest, self.changes) = (others, Vec::new());
+        self.oldest.extend::<VecDeque<Key>>(in_doubt);
     }
 
     /// A vote as it stands in a log, or none.
