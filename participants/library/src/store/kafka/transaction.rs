@@ -34,6 +34,8 @@ pub struct Tx<'t> {
     territory: &'t Territory,
     /// Written by this command.
     bytes: usize,
+    /// Written by all commands.
+    written: usize,
     /// Before this command.
     rows_mark: usize,
     emitted_mark: usize,
@@ -111,6 +113,7 @@ impl Tx<'_> {
 
     fn must_fit(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
         self.bytes += key.len() + value.len();
+        self.written += key.len() + value.len();
         if self.bytes > COMMAND_BYTES_MAX {
             return Err(Fault::new(format!("one command may write {COMMAND_BYTES_MAX} bytes, not more")));
         }
@@ -128,13 +131,16 @@ pub struct Transaction<'t> {
     position: Option<i64>,
     ledger: &'t mut Ledger,
     log: &'t mut dyn Log,
+    /// Answers, votes and replies, in bytes.
+    remembered: usize,
     is_over: bool,
 }
 
 impl<'t> Transaction<'t> {
     pub(super) fn new(session: &'t mut Session) -> Self {
         let Session { rows, operations, ledger, territory, log } = session;
-        let tx = Tx { rows, emitted: Vec::new(), territory, bytes: 0, rows_mark: 0, emitted_mark: 0 };
+        let tx =
+            Tx { rows, emitted: Vec::new(), territory, bytes: 0, written: 0, rows_mark: 0, emitted_mark: 0 };
         Self {
             tx,
             operations,
@@ -144,6 +150,7 @@ impl<'t> Transaction<'t> {
             position: None,
             ledger,
             log: log.as_mut(),
+            remembered: 0,
             is_over: false,
         }
     }
@@ -151,12 +158,18 @@ impl<'t> Transaction<'t> {
     /// Adds a reply, with where it is to be forwarded.
     pub fn reply(&mut self, replyto: &str, subject: &str, value: Vec<u8>) {
         let key = format!("{replyto} {subject}").into_bytes();
+        self.remembered += value.len();
         self.replies.push(Output { to: Destination::Replies, key, value: Some(value) });
     }
 
     /// All commands below this offset are in this local transaction, or in one before it.
     pub fn taken_to(&mut self, offset: i64) {
         self.position = Some(offset);
+    }
+
+    /// About how much would be written, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.tx.written + self.remembered
     }
 
     /// Writes everything. After an error the session is of no more use.
@@ -241,12 +254,15 @@ impl<'t> LocalTransaction for Transaction<'t> {
     }
 
     fn insert(&mut self, key: &BranchKey<'_>, row: Row) -> Result<(), StoreFault> {
-        must_be_a_record("the answer", write_row(&row).len())?;
+        let bytes = write_row(&row).len();
+        must_be_a_record("the answer", bytes)?;
+        self.remembered += bytes;
         self.operations.insert(key, row)
     }
 
     fn keep_vote(&mut self, key: &BranchKey<'_>, vote: Vote) -> Result<(), StoreFault> {
         must_be_a_record("the vote", vote.as_bytes().len())?;
+        self.remembered += vote.as_bytes().len();
         self.operations.keep_vote(key, vote);
         Ok(())
     }
