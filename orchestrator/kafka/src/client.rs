@@ -192,7 +192,7 @@ impl ClientSettings {
         let mut config = self.checkpoint_producer(transactional_id);
         // What is emitted to a topic that does not exist has to be told to its command before the Kafka transaction is
         // over; by default it is looked for for 30 s.
-        config.set("topic.metadata.propagation.max.ms", "3000");
+        config.set("topic.metadata.propagation.max.ms", "1000");
         self.finish(config)
     }
 

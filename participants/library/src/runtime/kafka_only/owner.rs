@@ -160,7 +160,7 @@ impl<P: Participant<Store = KafkaStore>> Owner<P> {
             _ => None,
         });
         if let Some(taken) = taken
-            && position.is_none_or(|position| position < taken)
+            && position.unwrap_or(0) < taken
         {
             let knows = position.map_or("nothing".to_owned(), |position| format!("them up to {position}"));
             return Err(LogFault::Halted(format!(
