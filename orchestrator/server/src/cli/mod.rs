@@ -25,6 +25,7 @@ pub mod exit;
 pub mod output;
 
 mod api;
+mod compare;
 mod define;
 mod demo;
 mod dev;
@@ -99,8 +100,9 @@ enum Command {
     /// The numbers the shards use.
     #[command(subcommand)]
     Settings(shard::SettingsCommand),
-    /// An example participant.
-    Participant(participant::ParticipantArgs),
+    /// Example participants, and what judges participants.
+    #[command(subcommand)]
+    Participant(participant::ParticipantCommand),
 }
 
 /// Runs the command of this process.
