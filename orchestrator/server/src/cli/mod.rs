@@ -33,6 +33,7 @@ mod kafka;
 mod logs;
 mod operator;
 mod participant;
+mod points;
 mod predict;
 mod server;
 mod shard;
