@@ -15,7 +15,7 @@ use crate::{kills, site};
 /// As often as every other process of these tests, and this many times more: it is the one that is looked at here.
 const KILLS_MORE: u64 = 2;
 const AT_A_TIME: usize = 24;
-const CUSTOMERS: u64 = 9;
+const CUSTOMERS: u64 = 10;
 /// Transactions that end between two kills.
 const BETWEEN: u64 = 30;
 const GOES_ON_WITHIN: Duration = Duration::from_mins(2);

@@ -116,8 +116,18 @@ impl<P: Participant<Store = KafkaStore>> Owner<P> {
     /// From a takeover to the end of the ownership.
     fn tenure(&mut self) -> Result<(), LogFault> {
         let begun = Instant::now();
+        let consumer: BaseConsumer = (self.settings.clients)
+            .participant_partition_consumer(&self.settings.group())
+            .create()
+            .map_err(|failure| indefinite(&failure))?;
+        // Before the takeover: afterwards, another owner may have come who has told more.
+        let told = self.told(&consumer)?;
         let session = self.store.take_over()?;
-        let consumer = self.reader(session.position())?;
+        self.must_know(session.position(), told)?;
+        let from = session.position().map_or(Offset::Beginning, Offset::Offset);
+        let mut assignment = TopicPartitionList::new();
+        let assigned = assignment.add_partition_offset(&self.desk.topic, self.partition, from);
+        assigned.and_then(|()| consumer.assign(&assignment)).map_err(|failure| indefinite(&failure))?;
         let (partition, branches) = (self.partition, session.branches());
         let (position, took_ms) = (session.position(), begun.elapsed().as_millis());
         info!(partition, branches, ?position, took_ms, "taken over");
@@ -145,36 +155,32 @@ impl<P: Participant<Store = KafkaStore>> Owner<P> {
         ended
     }
 
-    /// The commands from where the memory says. The group knows how far they had been taken once: a memory that knows less
-    /// has lost something, and with it what must not be done twice.
-    fn reader(&self, position: Option<i64>) -> Result<BaseConsumer, LogFault> {
-        let indefinite = |failure: KafkaError| LogFault::Indefinite(format!("commands: {failure}"));
-        let (topic, group) = (&*self.desk.topic, self.settings.group());
-        let consumer: BaseConsumer =
-            self.settings.clients.participant_partition_consumer(&group).create().map_err(indefinite)?;
+    /// How far the group says that commands have been answered.
+    fn told(&self, consumer: &BaseConsumer) -> Result<i64, LogFault> {
         let mut asked = TopicPartitionList::new();
-        asked.add_partition(topic, self.partition);
-        let known = consumer.committed_offsets(asked, GROUP_TIMEOUT).map_err(indefinite)?;
-        let taken = known.elements().iter().find_map(|element| match element.offset() {
+        asked.add_partition(&self.desk.topic, self.partition);
+        let known =
+            consumer.committed_offsets(asked, GROUP_TIMEOUT).map_err(|failure| indefinite(&failure))?;
+        let offset = known.elements().iter().find_map(|element| match element.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
         });
-        if let Some(taken) = taken
-            && position.unwrap_or(0) < taken
-        {
-            let knows = position.map_or("nothing".to_owned(), |position| format!("them up to {position}"));
-            return Err(LogFault::Halted(format!(
-                "commands up to {taken} of {topic}/{} have been answered, and the memory knows {knows}: it is not the one \
-                 they were answered with. Restore it; or, if it is meant to begin anew, delete the offsets of the group \
-                 {group} (kafka-consumer-groups --delete-offsets)",
-                self.partition
-            )));
+        Ok(offset.unwrap_or(0))
+    }
+
+    /// The group is told of what a memory had committed by then: one that knows less has lost something, and with it what
+    /// must not be done twice.
+    fn must_know(&self, position: Option<i64>, told: i64) -> Result<(), LogFault> {
+        if position.unwrap_or(0) >= told {
+            return Ok(());
         }
-        let from = position.map_or(Offset::Beginning, Offset::Offset);
-        let mut assignment = TopicPartitionList::new();
-        assignment.add_partition_offset(topic, self.partition, from).map_err(indefinite)?;
-        consumer.assign(&assignment).map_err(indefinite)?;
-        Ok(consumer)
+        let (topic, partition, group) = (&self.desk.topic, self.partition, self.settings.group());
+        let knows = position.map_or("nothing".to_owned(), |position| format!("them up to {position}"));
+        Err(LogFault::Halted(format!(
+            "commands up to {told} of {topic}/{partition} have been answered, and the memory knows {knows}: it is not the \
+             one they were answered with. Restore it; or, if it is meant to begin anew, delete the offsets of the group \
+             {group} (kafka-consumer-groups --delete-offsets)"
+        )))
     }
 
     fn work(&mut self, consumer: &BaseConsumer, tenure: &mut Tenure<P>) -> Result<(), LogFault> {
@@ -327,6 +333,10 @@ impl<P: Participant<Store = KafkaStore>> Owner<P> {
         let Wish::Command(_, command) = wish else { return None };
         self.participant.before(command).err().map(|fault| fault.reason().to_owned())
     }
+}
+
+fn indefinite(failure: &KafkaError) -> LogFault {
+    LogFault::Indefinite(format!("commands: {failure}"))
 }
 
 /// What is told once it is committed.
