@@ -232,6 +232,26 @@ fn one_command_may_write_so_much() {
     assert_eq!(topics.table()[b"k".as_slice()].len(), COMMAND_BYTES_MAX - 1);
 }
 
+/// Many commands that each may, and together may not: the last line, behind a worker who writes much earlier.
+#[test]
+fn a_batch_that_is_too_large_is_refused() {
+    use sagamore_participant::store::kafka::COMMAND_BYTES_MAX;
+    let topics = Topics::default();
+    let store = store(&topics);
+    let value = vec![b'x'; COMMAND_BYTES_MAX - 10];
+    for (commands, is_refused) in [(7, false), (8, true)] {
+        let mut session = store.take_over().unwrap();
+        let mut tx = store.begin(&mut session).unwrap();
+        for command in 0..commands {
+            tx.savepoint().unwrap();
+            tx.business().put(format!("k{command}").as_bytes(), &value).unwrap();
+        }
+        let refused = matches!(tx.write(), Err(LogFault::Refused(reason)) if reason.contains("bytes"));
+        assert_eq!(refused, is_refused, "{commands}");
+    }
+    assert_eq!(topics.table().len(), 7);
+}
+
 #[test]
 fn the_table_is_full_and_says_so() {
     let topics = Topics::default();
