@@ -73,7 +73,7 @@ pub fn ensure_kafka_only_topics(
 /// The finding in the words of who has to act on it: `topics apply` does not know these topics.
 fn as_owner(mut finding: Finding) -> Finding {
     if finding.setting == "partitions" {
-        finding.reason = "partition p of commands, memory, table and replies belong together".to_owned();
+        "partition p of commands, memory, table and replies belong together".clone_into(&mut finding.reason);
     } else if finding.setting != "replication" {
         finding.remedy = format!("set it with kafka-configs --alter --topic {}", finding.topic);
     }

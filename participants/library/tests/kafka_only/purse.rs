@@ -33,9 +33,9 @@ impl Purse {
     fn change(&self, tx: &mut Tx<'_>, owner: &str, points: i64, command: &Command<'_>) -> Result<(), Fault> {
         let net = tx.read::<i64>(owner)?.unwrap_or_default() + points;
         if net == 0 {
-            tx.remove(owner.as_bytes())?
+            tx.remove(owner.as_bytes())?;
         } else {
-            tx.write(owner, &net)?
+            tx.write(owner, &net)?;
         }
         let topic = if points == NOWHERE { "no-such-topic" } else { &self.events };
         let told = format!("{} {points:+}", command.address.subject);

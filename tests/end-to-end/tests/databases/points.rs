@@ -40,10 +40,10 @@ impl Next for Shop {
         let (definition, points) = match number % 3 {
             0 | 1 => ("earn", 10 + number % 40),
             // Now and then more than anybody has.
-            _ => ("spend", if number % 4 == 0 { 1_000_000 } else { 1 + number % 9 }),
+            _ => ("spend", if number.is_multiple_of(4) { 1_000_000 } else { 1 + number % 9 }),
         };
         let points = i64::try_from(points).unwrap() * if definition == "earn" { 1 } else { -1 };
-        let country = if number % 5 == 0 { "Norway" } else { "France" };
+        let country = if number.is_multiple_of(5) { "Norway" } else { "France" };
         let input = json!({ "customer": customer, "points": points, "cents": 100, "country": country });
         Some((format!("{definition}-{number}"), definition, input, Asked { definition, customer, points }))
     }

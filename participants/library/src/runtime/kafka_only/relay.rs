@@ -76,20 +76,15 @@ impl Work for Forward {
     fn work(&mut self, mut batch: Vec<Taken>) -> Vec<Taken> {
         self.shared.progress.begin(&mut batch, Taken::token);
         for taken in &batch {
-            match address(&taken.key, self.replies.topic()) {
-                Some((partition, subject)) => self.replies.send(Outgoing {
-                    token: taken.token(),
-                    partition,
-                    key: subject.as_bytes().to_vec(),
-                    value: taken.value.clone(),
-                }),
-                None => {
-                    let Taken { partition, offset, .. } = *taken;
-                    warn!(topic = %self.topic, partition, offset, "not a reply to be forwarded; passed over");
-                    count(&self.shared.counts.misdirected);
-                    self.shared.progress.finish(taken.token());
-                }
-            }
+            let Some((partition, subject)) = address(&taken.key, self.replies.topic()) else {
+                let Taken { partition, offset, .. } = *taken;
+                warn!(topic = %self.topic, partition, offset, "not a reply to be forwarded; passed over");
+                count(&self.shared.counts.misdirected);
+                self.shared.progress.finish(taken.token());
+                continue;
+            };
+            let (key, value) = (subject.as_bytes().to_vec(), taken.value.clone());
+            self.replies.send(Outgoing { token: taken.token(), partition, key, value });
         }
         batch
     }

@@ -8,22 +8,24 @@ use super::{Bounds, Ledger};
 use crate::doubt::Vote;
 use crate::store::operations::Operations;
 
+type Value = Box<[u8]>;
+
 /// The rows of the table, each change undoable.
 pub(super) struct Rows {
-    rows: HashMap<Box<[u8]>, Box<[u8]>>,
+    values: HashMap<Box<[u8]>, Value>,
     bytes: usize,
     bytes_max: usize,
     /// Keys, with what stood there before, since the last `keep`.
-    changes: Vec<(Box<[u8]>, Option<Box<[u8]>>)>,
+    changes: Vec<(Box<[u8]>, Option<Value>)>,
 }
 
 impl Rows {
     fn new(bytes_max: usize) -> Self {
-        Self { rows: HashMap::new(), bytes: 0, bytes_max, changes: Vec::new() }
+        Self { values: HashMap::new(), bytes: 0, bytes_max, changes: Vec::new() }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.rows.get(key).map(AsRef::as_ref)
+        self.values.get(key).map(AsRef::as_ref)
     }
 
     /// Whether there is room for a value under this key.
@@ -61,11 +63,11 @@ impl Rows {
         }
     }
 
-    fn replace(&mut self, key: &[u8], value: Option<Box<[u8]>>) -> Option<Box<[u8]>> {
+    fn replace(&mut self, key: &[u8], value: Option<Value>) -> Option<Value> {
         self.bytes += value.as_ref().map_or(0, |value| key.len() + value.len());
         let before = match value {
-            Some(value) => self.rows.insert(key.into(), value),
-            None => self.rows.remove(key),
+            Some(value) => self.values.insert(key.into(), value),
+            None => self.values.remove(key),
         };
         self.bytes -= before.as_ref().map_or(0, |value| key.len() + value.len());
         before

@@ -1,6 +1,6 @@
 //! An open local transaction on the image of a partition, and what business code sees of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sagamore_schemas::home::partition_of;
 use sagamore_schemas::ids::Time;
@@ -192,26 +192,26 @@ impl<'t> Transaction<'t> {
     /// What has changed, as it is in the end, each key once.
     fn outputs(&mut self) -> Vec<Output> {
         let memory = |key, value| Output { to: Destination::Memory, key, value };
-        let (mut operations, mut votes) = (BTreeMap::new(), BTreeMap::new());
+        let (mut operations, mut votes) = (BTreeSet::new(), BTreeSet::new());
         for change in self.operations.changes() {
             match change {
                 Change::Row(key, operation) => {
-                    operations.insert((Key::clone(key), *operation), ());
+                    operations.insert((Key::clone(key), *operation));
                 }
                 Change::Vote(key, _) => {
-                    votes.insert(Key::clone(key), ());
+                    votes.insert(Key::clone(key));
                 }
                 Change::Purged(key, rows) => {
-                    operations.extend(rows.iter().map(|row| ((Key::clone(key), row.operation), ())));
+                    operations.extend(rows.iter().map(|row| (Key::clone(key), row.operation)));
                 }
             }
         }
         let mut outputs = Vec::new();
-        for (key, operation) in operations.into_keys() {
+        for (key, operation) in operations {
             let row = self.operations.rows_of(&key).iter().find(|row| row.operation == operation);
             outputs.push(memory(row_key(&branch_of(&key), operation), row.map(write_row)));
         }
-        for key in votes.into_keys() {
+        for key in votes {
             let vote = self.operations.vote_of(&key).map(|vote| vote.as_bytes().to_vec());
             outputs.push(memory(vote_key(&branch_of(&key)), vote));
         }
