@@ -138,6 +138,7 @@ impl Operations {
     }
 
     /// What has changed since the last `keep`.
+    #[cfg(feature = "kafka")]
     pub(super) fn changes(&self) -> &[Change] {
         &self.changes
     }
@@ -151,7 +152,7 @@ impl Operations {
     pub(super) fn undo_to(&mut self, mark: usize) {
         while self.changes.len() > mark {
             match self.changes.pop() {
-                Some(Change::Row(key, _)) => self.take_row_back(&key),
+                Some(Change::Row(key, operation)) => self.take_row_back(&key, operation),
                 Some(Change::Vote(key, Some(before))) => {
                     self.votes.insert(key, before);
                 }
@@ -167,9 +168,9 @@ impl Operations {
         }
     }
 
-    fn take_row_back(&mut self, key: &Key) {
+    fn take_row_back(&mut self, key: &Key, operation: Operation) {
         let Some(rows) = self.branches.get_mut(key) else { return };
-        rows.pop();
+        rows.retain(|row| row.operation != operation);
         if rows.is_empty() {
             self.branches.remove(key);
             // The last one, or nearly: purging may have moved a few behind it.
