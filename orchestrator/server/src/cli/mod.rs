@@ -35,6 +35,7 @@ mod kafka;
 mod logs;
 mod operator;
 mod participant;
+mod points;
 mod predict;
 mod server;
 mod shard;
