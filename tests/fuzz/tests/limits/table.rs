@@ -370,6 +370,17 @@ const TABLE: &[(&str, &str, Case)] = &[
         "BATCH_BYTES_ENOUGH",
         None("what is larger is two Kafka transactions, and no other answer"),
     ),
+    ("orchestrator/server/src/audit/topics.rs", "SILENCE_MAX", PATIENCE),
+    (
+        "orchestrator/server/src/audit/verify.rs",
+        "FINDINGS_TOLD_MAX",
+        None("how many are told one by one; all are counted, and the verdict is of all"),
+    ),
+    (
+        "orchestrator/server/src/audit/verify.rs",
+        "TOLD_BYTES_MAX",
+        None("how much of a record is printed; the comparison is of all of it"),
+    ),
     ("participants/library/src/runtime/kafka_only/place.rs", "SILENCE_MAX", PATIENCE),
 ];
 
