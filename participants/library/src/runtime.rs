@@ -23,7 +23,9 @@
 
 mod asker;
 mod counters;
+mod desk;
 mod doubts;
+pub mod kafka_only;
 mod membership;
 mod progress;
 mod replies;
@@ -40,32 +42,38 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sagamore_kafka::client::ClientSettings;
+use sagamore_kafka::topics::TopicsError;
 use sagamore_schemas::ids::Name;
 use sagamore_schemas::topics::{Prefix, Topic, command_topic};
 use tracing::{error, info, warn};
 
 use asker::{Asker, Asking, Rounds};
 pub use counters::Counters;
+use desk::{Desk, Taken};
 use doubts::Doubts;
 use membership::{Membership, commit};
 use replies::{Replies, Shared};
 pub use restored::Forgotten;
 use restored::{Keep, Keeper};
 use trouble::Trouble;
-use worker::{Taken, Worker};
+use worker::Worker;
 
 use crate::code::Code;
 use crate::participant::Participant;
 use crate::store::Store;
-use counters::count;
 
 /// How long a poll waits for a first record: what a stop waits for at most, and nothing else.
 const IDLE_POLL: Duration = Duration::from_millis(100);
+/// Commands in flight unless told otherwise.
+const IN_FLIGHT_MAX_DEFAULT: usize = 20_000;
+/// Commands in one local transaction unless told otherwise.
+const BATCH_MAX_DEFAULT: usize = 500;
 /// How often finished work is committed unless told otherwise: one small record a turn.
 const COMMIT_INTERVAL_DEFAULT: Duration = Duration::from_millis(500);
 /// After so long without a decision a branch asks, unless told otherwise: the usual timeout of a step.
@@ -119,8 +127,8 @@ impl Settings {
             prefix,
             participant,
             workers: NonZeroUsize::MIN,
-            in_flight_max: number(20_000),
-            batch_max: number(500),
+            in_flight_max: number(IN_FLIGHT_MAX_DEFAULT),
+            batch_max: number(BATCH_MAX_DEFAULT),
             commit_interval: COMMIT_INTERVAL_DEFAULT,
             asks_after: ASKS_AFTER_DEFAULT,
             when_away: WhenAway::Error,
@@ -147,6 +155,12 @@ pub enum RuntimeError {
     /// The system gives no thread.
     #[error("thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// The topics of a participant that has nothing but Kafka cannot be made or looked at.
+    #[error(transparent)]
+    Topics(TopicsError),
+    /// The topics of a participant that has nothing but Kafka would break what it promises.
+    #[error("topics that would break a promise: {0}")]
+    Unfit(kafka_only::Unfit),
     /// The store is not the one that has answered.
     #[error("{0}")]
     Forgotten(Box<Forgotten>),
@@ -171,26 +185,7 @@ impl Runtime {
         let group = format!("{}.{}", settings.prefix, settings.participant);
         let topic: Arc<str> = command_topic(&settings.prefix, &settings.participant).into();
 
-        let mut config = settings.clients.participant_consumer(&group, &client_id);
-        if config.get("topic.metadata.refresh.interval.ms").is_none() {
-            config.set("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS);
-        }
-        let (participant, store) = (Arc::new(participant), Arc::new(store));
-        let mut keeper = Keeper {
-            store: Arc::clone(&store),
-            session: None,
-            shared: Arc::clone(&shared),
-            topic: Arc::clone(&topic),
-        };
-        let keep: Arc<Mutex<Keep>> = Arc::new(Mutex::new(move |positions: &[_]| keeper.keep(positions)));
-        let membership = Membership {
-            shared: Arc::clone(&shared),
-            ending: Arc::clone(&ending),
-            topic: Arc::clone(&topic),
-            keep: Arc::clone(&keep),
-        };
-        let consumer: BaseConsumer<Membership> = config.create_with_context(membership)?;
-        consumer.subscribe(&[&topic])?;
+        let config = settings.clients.participant_consumer(&group, &client_id);
         let replies = Arc::new(Replies::new(
             settings.clients.client_producer(&client_id),
             Topic::Inbox.name(&settings.prefix),
@@ -198,6 +193,7 @@ impl Runtime {
             Arc::clone(&shared),
         )?);
 
+        let (participant, store) = (Arc::new(participant), Arc::new(store));
         let doubts = Arc::new(Doubts::default());
         let worker = || Worker {
             participant: Arc::clone(&participant),
@@ -206,8 +202,12 @@ impl Runtime {
             replies: Arc::clone(&replies),
             shared: Arc::clone(&shared),
             doubts: Arc::clone(&doubts),
-            topic: Arc::clone(&topic),
-            name: settings.participant.clone(),
+            desk: Desk {
+                shared: Arc::clone(&shared),
+                topic: Arc::clone(&topic),
+                inbox: replies.topic().into(),
+                name: settings.participant.clone(),
+            },
             when_away: settings.when_away,
             verified: None,
         };
@@ -223,34 +223,37 @@ impl Runtime {
             name: settings.participant.clone(),
             rounds: Rounds::new(settings.asks_after),
         })?;
-        let poller = Poller {
-            consumer,
-            keep,
-            crew,
-            asking,
-            replies: Arc::clone(&replies),
+        let mut keeper = Keeper {
+            store: Arc::clone(&store),
+            session: None,
             shared: Arc::clone(&shared),
-            ending: Arc::clone(&ending),
-            topic,
+            topic: Arc::clone(&topic),
+        };
+        let keep: Option<Arc<Mutex<Keep>>> = if P::Store::KEEPS_POSITIONS {
+            Some(Arc::new(Mutex::new(move |positions: &[_]| keeper.keep(positions))))
+        } else {
+            None
+        };
+        let poller = Poller::new(config, topic, &replies, &shared, &ending, crew, keep)?;
+        let poller = Poller {
+            asking: Some(asking),
             in_flight_max: settings.in_flight_max.get(),
             batch_max: settings.batch_max.get(),
             commit_interval: settings.commit_interval,
-            taken: Vec::new(),
-            spare: Vec::new(),
-            trouble: Trouble::default(),
-            committed_at: Instant::now(),
-            resent_at: Instant::now(),
+            ..poller
         };
-        let thread = thread::Builder::new()
-            .name(format!("{}-poll", settings.participant))
-            .spawn(move || poller.run())?;
+        let thread =
+            thread::Builder::new().name(format!("{}-poll", settings.participant)).spawn(move || {
+                poller.run();
+                Ok(())
+            })?;
         Ok(Handle { thread: Some(thread), shared, ending })
     }
 }
 
 /// A running participant. Dropped, it is stopped.
 pub struct Handle {
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<(), RuntimeError>>>,
     shared: Arc<Shared>,
     ending: Arc<AtomicU8>,
 }
@@ -270,7 +273,8 @@ impl Handle {
     pub fn join(mut self) -> Result<Counters, RuntimeError> {
         match self.thread.take().map(JoinHandle::join) {
             Some(Err(_)) => Err(RuntimeError::Panicked),
-            Some(Ok(())) | None => match self.shared.forgotten() {
+            Some(Ok(Err(error))) => Err(error),
+            Some(Ok(Ok(()))) | None => match self.shared.forgotten() {
                 Some(forgotten) => Err(RuntimeError::Forgotten(Box::new(forgotten.clone()))),
                 None => Ok(self.counters()),
             },
@@ -314,6 +318,15 @@ fn asked_to_end(ending: &AtomicU8) -> Ending {
     }
 }
 
+/// What becomes of the records that a poller takes.
+trait Work: Send + 'static {
+    /// Begins with these, and returns the buffers that are free again.
+    fn work(&mut self, batch: Vec<Taken>) -> Vec<Taken>;
+
+    /// Ends what has begun.
+    fn end(self);
+}
+
 /// Those who do the work.
 enum Crew<P: Participant> {
     Inline(Box<Worker<P>>),
@@ -338,8 +351,10 @@ impl<P: Participant> Crew<P> {
         }
         Ok(Self::Threads { senders, threads })
     }
+}
 
-    /// Gives each record to the worker of its key, and returns the buffers that are free again.
+impl<P: Participant> Work for Crew<P> {
+    /// Gives each record to the worker of its key.
     fn work(&mut self, mut batch: Vec<Taken>) -> Vec<Taken> {
         match self {
             Self::Inline(worker) => {
@@ -361,7 +376,7 @@ impl<P: Participant> Crew<P> {
         }
     }
 
-    fn join(self) {
+    fn end(self) {
         match self {
             Self::Inline(_) => {}
             Self::Threads { senders, threads } => {
@@ -375,11 +390,12 @@ impl<P: Participant> Crew<P> {
 }
 
 /// The thread that owns the consumer.
-struct Poller<P: Participant> {
+struct Poller<W> {
     consumer: BaseConsumer<Membership>,
-    keep: Arc<Mutex<Keep>>,
-    crew: Crew<P>,
-    asking: Asking,
+    /// Before offsets are committed; none where no store knows them.
+    keep: Option<Arc<Mutex<Keep>>>,
+    crew: W,
+    asking: Option<Asking>,
     replies: Arc<Replies>,
     shared: Arc<Shared>,
     ending: Arc<AtomicU8>,
@@ -394,7 +410,48 @@ struct Poller<P: Participant> {
     resent_at: Instant,
 }
 
-impl<P: Participant> Poller<P> {
+impl<W: Work> Poller<W> {
+    /// Of a topic, in the group of `config`.
+    fn new(
+        mut config: ClientConfig,
+        topic: Arc<str>,
+        replies: &Arc<Replies>,
+        shared: &Arc<Shared>,
+        ending: &Arc<AtomicU8>,
+        crew: W,
+        keep: Option<Arc<Mutex<Keep>>>,
+    ) -> Result<Self, RuntimeError> {
+        if config.get("topic.metadata.refresh.interval.ms").is_none() {
+            config.set("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS);
+        }
+        let membership = Membership {
+            shared: Arc::clone(shared),
+            ending: Arc::clone(ending),
+            topic: Arc::clone(&topic),
+            keep: keep.clone(),
+        };
+        let consumer: BaseConsumer<Membership> = config.create_with_context(membership)?;
+        consumer.subscribe(&[&topic])?;
+        Ok(Self {
+            consumer,
+            keep,
+            crew,
+            asking: None,
+            replies: Arc::clone(replies),
+            shared: Arc::clone(shared),
+            ending: Arc::clone(ending),
+            topic,
+            in_flight_max: IN_FLIGHT_MAX_DEFAULT,
+            batch_max: BATCH_MAX_DEFAULT,
+            commit_interval: COMMIT_INTERVAL_DEFAULT,
+            taken: Vec::new(),
+            spare: Vec::new(),
+            trouble: Trouble::default(),
+            committed_at: Instant::now(),
+            resent_at: Instant::now(),
+        })
+    }
+
     fn run(mut self) {
         info!(topic = %self.topic, "taking commands");
         while self.goes_on() {
@@ -424,9 +481,7 @@ impl<P: Participant> Poller<P> {
 
     /// Asks the group for what it has committed of partitions that have come.
     fn knows_what_was_committed(&mut self) -> bool {
-        if !P::Store::KEEPS_POSITIONS {
-            return true;
-        }
+        let Some(keep) = &self.keep else { return true };
         let unknown = self.shared.progress.unknown_floors();
         if unknown.is_empty() {
             return true;
@@ -459,7 +514,7 @@ impl<P: Participant> Poller<P> {
         }
         // At once, so that a restored copy is found out before a command comes. A store that is away is compared by the
         // worker, before it answers.
-        let compared = (self.keep.lock().unwrap_or_else(PoisonError::into_inner))(&[]);
+        let compared = (keep.lock().unwrap_or_else(PoisonError::into_inner))(&[]);
         if let Err(fault) = compared
             && self.shared.forgotten().is_none()
         {
@@ -549,7 +604,7 @@ impl<P: Participant> Poller<P> {
         }
         self.committed_at = Instant::now();
         let moved = self.shared.progress.take_moved();
-        if !commit(&self.consumer, &self.keep, &self.topic, &moved, CommitMode::Async) {
+        if !commit(&self.consumer, self.keep.as_deref(), &self.topic, &moved, CommitMode::Async) {
             self.shared.progress.forget_commits();
             self.committed_at = Instant::now() + self.commit_interval * TURNS_LEFT_OUT;
         }
@@ -566,7 +621,7 @@ impl<P: Participant> Poller<P> {
         drop(self.asking);
         self.shared.progress.drain();
         self.shared.progress.begin(&mut self.taken, Taken::token);
-        self.crew.join();
+        self.crew.end();
         if let Some(forgotten) = self.shared.forgotten() {
             error!(code = %Code::StoreForgotten, "{forgotten}");
             return;
@@ -579,7 +634,7 @@ impl<P: Participant> Poller<P> {
             self.replies.resend();
         }
         let positions = self.shared.progress.positions();
-        commit(&self.consumer, &self.keep, &self.topic, &positions, CommitMode::Sync);
+        commit(&self.consumer, self.keep.as_deref(), &self.topic, &positions, CommitMode::Sync);
         info!(topic = %self.topic, in_flight = self.shared.progress.in_flight(), "stopped");
     }
 }
@@ -591,9 +646,10 @@ fn take_record(shared: &Shared, spare: &mut Vec<Taken>, message: &BorrowedMessag
     record.partition = message.partition();
     record.offset = message.offset();
     record.key_hash = hash_of(message.key());
+    record.key.clear();
+    record.key.extend_from_slice(message.key().unwrap_or_default());
     record.value.clear();
     record.value.extend_from_slice(message.payload().unwrap_or_default());
-    count(&shared.counts.taken);
     Some(record)
 }
 

@@ -18,6 +18,7 @@ use super::doubt::{self, DoubtCommand};
 use super::exit::{Exit, Failure, Outcome};
 use super::kafka::KafkaArgs;
 use super::output::{self, Printer};
+use super::points::{self, PointsArgs};
 use super::signals;
 
 /// How often a database that is away is looked for.
@@ -36,6 +37,8 @@ pub enum ParticipantCommand {
     Bank(ExampleArgs),
     /// Holds the rows that other replicas hold, too.
     Replica(ExampleArgs),
+    /// Keeps points of customers, on nothing but Kafka.
+    Points(PointsArgs),
     /// Whether replicas are equal, row by row.
     Compare(CompareArgs),
     #[command(flatten)]
@@ -118,6 +121,7 @@ pub fn run(command: &ParticipantCommand, printer: Printer) -> Outcome {
         ParticipantCommand::Shipping(args) => example(Kind::Shipping, args, printer),
         ParticipantCommand::Bank(args) => example(Kind::Bank, args, printer),
         ParticipantCommand::Replica(args) => example(Kind::Replica, args, printer),
+        ParticipantCommand::Points(args) => points::run(args, printer),
         ParticipantCommand::Compare(args) => compare::run(args, printer),
         ParticipantCommand::Doubt(command) => doubt::run(command, printer),
     }

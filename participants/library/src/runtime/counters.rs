@@ -71,6 +71,10 @@ counters! {
     by_hand,
     /// Commands and verdicts of the coordinator against what an operator had decided by hand. Logged as errors, SAG-102.
     mixed,
+    /// Kafka transactions committed, by a participant that has nothing else.
+    batches,
+    /// Partitions dropped by such a participant, to be taken over again. Logged with the cause.
+    dropped,
     /// Branches in doubt now that have asked at least once, as of the last look at all of them.
     in_doubt,
 }

@@ -20,7 +20,7 @@ use crate::store::Position;
 /// Commits what is done, once the store knows it. Whether the store does.
 pub(super) fn commit(
     consumer: &BaseConsumer<Membership>,
-    keep: &Mutex<Keep>,
+    keep: Option<&Mutex<Keep>>,
     topic: &str,
     positions: &[Position],
     mode: CommitMode,
@@ -28,7 +28,9 @@ pub(super) fn commit(
     if positions.is_empty() {
         return true;
     }
-    if let Err(fault) = (keep.lock().unwrap_or_else(PoisonError::into_inner))(positions) {
+    if let Some(keep) = keep
+        && let Err(fault) = (keep.lock().unwrap_or_else(PoisonError::into_inner))(positions)
+    {
         warn!(topic, %fault, "offsets not committed, for the store cannot keep them: this work may be asked again, and repeated from memory");
         return false;
     }
@@ -48,7 +50,7 @@ pub(super) struct Membership {
     pub(super) shared: Arc<Shared>,
     pub(super) ending: Arc<AtomicU8>,
     pub(super) topic: Arc<str>,
-    pub(super) keep: Arc<Mutex<Keep>>,
+    pub(super) keep: Option<Arc<Mutex<Keep>>>,
 }
 
 impl ClientContext for Membership {
@@ -73,7 +75,7 @@ impl ConsumerContext for Membership {
                 let timeout = if is_abandoned { Duration::ZERO } else { FINISH_TIMEOUT };
                 let positions = self.shared.progress.revoke(&partitions, timeout);
                 if !is_abandoned {
-                    commit(consumer, &self.keep, &self.topic, &positions, CommitMode::Sync);
+                    commit(consumer, self.keep.as_deref(), &self.topic, &positions, CommitMode::Sync);
                 }
             }
             Rebalance::Error(failure) => warn!(topic = %self.topic, %failure, "rebalance"),

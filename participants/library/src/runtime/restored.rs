@@ -84,9 +84,6 @@ pub(super) struct Keeper<S: Store> {
 impl<S: Store> Keeper<S> {
     /// Afterwards they may be committed. With none it only compares.
     pub(super) fn keep(&mut self, positions: &[Position]) -> Result<(), StoreFault> {
-        if !S::KEEPS_POSITIONS {
-            return Ok(());
-        }
         let mut session = match self.session.take() {
             Some(session) => session,
             None => self.store.session()?,

@@ -63,6 +63,11 @@ impl Member {
         self.process.log()
     }
 
+    /// Sends a signal, such as `STOP`.
+    pub fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
     /// Ends it gracefully; what it says of itself.
     pub fn end(&mut self) -> Value {
         self.process.signal("TERM");
