@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::envelope::Envelope;
 use super::{
-    Address, Answer, Asked, Authority, ChildRequest, ChildWish, Command, Decided, DefinitionApplied, Input,
-    Inquiry, Occasion, Outcome, OutcomeKind, PayloadRef, Reply, ShardVerb, ShardWish, Start, Timer,
-    Undeliverable, Verb, Verdict, Wish,
+    Address, Answer, Asked, Authority, ChildRequest, ChildWish, Command, Decided, DefinitionApplied,
+    Heuristic, HeuristicWish, Input, Inquiry, Occasion, Outcome, OutcomeKind, PayloadRef, Reply, Resolution,
+    Resolved, ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb, Verdict, Wish,
 };
 use crate::ids::{Birth, Name, TransactionId};
 
@@ -81,6 +81,10 @@ pub fn read_input(value: Option<&[u8]>) -> Result<Input<'_>, ReadError> {
         }),
         "sagamore.cancel.v1" => Input::Verb(verb(e, Wish::Cancel)?),
         "sagamore.retry.v1" => Input::Verb(verb(e, Wish::Retry)?),
+        "sagamore.resolve.v1" => {
+            let resolution = resolution(&mut e)?;
+            Input::Verb(verb(e, Wish::Resolve(resolution))?)
+        }
         "sagamore.skip.v1" => Input::Shard(shard_verb(e, ShardKind::Skip)?),
         "sagamore.level.v1" => Input::Shard(shard_verb(e, ShardKind::Level)?),
         "sagamore.settings.v1" => Input::Shard(shard_verb(e, ShardKind::Settings)?),
@@ -101,7 +105,8 @@ pub fn read_asked(value: Option<&[u8]>) -> Result<Asked<'_>, ReadError> {
             let told = required("decision", e.decision.take())?;
             let decision = Decided::ALL.into_iter().find(|known| known.as_str() == told);
             let decision = decision.ok_or_else(|| unknown("decision", &told))?;
-            Ok(Asked::Verdict(Verdict { inquiry: inquiry(&mut e)?, decision }))
+            let heuristic = heuristic(&mut e, decision)?;
+            Ok(Asked::Verdict(Verdict { inquiry: inquiry(&mut e)?, decision, heuristic }))
         }
         Some(kind) => Err(ReadCause::Type(crate::ids::shortened(kind)).into()),
         None => Err(ReadCause::Missing("type").into()),
@@ -124,6 +129,23 @@ fn inquiry<'a>(e: &mut Envelope<'a>) -> Result<Inquiry<'a>, ReadCause> {
         branch: required("branch", e.branch.take())?,
         participant: parsed("participant", e.participant.take())?,
     })
+}
+
+/// By hand one commits or aborts; there is nothing else to say.
+fn heuristic<'a>(e: &mut Envelope<'a>, decision: Decided) -> Result<Option<Heuristic<'a>>, ReadCause> {
+    let Some(told) = e.heuristic.take() else { return Ok(None) };
+    let wish = HeuristicWish::ALL.into_iter().find(|known| known.as_str() == told);
+    let wish = wish.ok_or_else(|| unknown("heuristic", &told))?;
+    match decision {
+        Decided::Commit | Decided::Abort => {}
+        Decided::Undecided | Decided::Forgotten => return Err(unknown("decision", decision.as_str())),
+    }
+    Ok(Some(Heuristic {
+        wish,
+        actor: required("actor", e.actor.take())?,
+        reason: required("reason", e.reason.take())?,
+        time: parsed("time", e.time.take())?,
+    }))
 }
 
 fn command(mut e: Envelope<'_>) -> Result<Command<'_>, ReadCause> {
@@ -267,8 +289,23 @@ fn timer(mut e: Envelope<'_>) -> Result<Timer<'_>, ReadCause> {
     })
 }
 
-fn verb(mut e: Envelope<'_>, wish: Wish) -> Result<Verb<'_>, ReadCause> {
+fn verb<'a>(mut e: Envelope<'a>, wish: Wish<'a>) -> Result<Verb<'a>, ReadCause> {
     Ok(Verb { subject: parsed("subject", e.subject.take())?, wish, authority: authority(&mut e)? })
+}
+
+fn resolution<'a>(e: &mut Envelope<'a>) -> Result<Resolution<'a>, ReadCause> {
+    let told = required("outcome", e.outcome.take())?;
+    let outcome = match &*told {
+        "ok" => Resolved::Done,
+        "refused" => Resolved::Refused,
+        other => return Err(unknown("outcome", other)),
+    };
+    Ok(Resolution {
+        step: required("step", e.step.take())?,
+        branch: e.branch.take(),
+        outcome,
+        data: payload(e)?,
+    })
 }
 
 #[derive(Clone, Copy)]

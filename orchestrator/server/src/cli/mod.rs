@@ -31,17 +31,20 @@ mod compare;
 mod define;
 mod demo;
 mod dev;
+mod doubt;
 mod kafka;
 mod logs;
 mod operator;
 mod participant;
 mod participant_check;
+mod points;
 mod predict;
 mod server;
 mod shard;
 mod signals;
 mod topics;
 mod transactions;
+mod verbs;
 
 /// Sagamore coordinates distributed transactions on Apache Kafka: services behind topics commit together or roll back
 /// together.
@@ -94,11 +97,13 @@ enum Command {
     /// How many transactions are open, by status.
     Count(transactions::CountArgs),
     /// Transactions that need a person.
-    Stuck(transactions::StuckArgs),
+    Stuck(verbs::StuckArgs),
     /// Have transactions go back, if there still is a way back.
-    Cancel(transactions::VerbArgs),
+    Cancel(verbs::VerbArgs),
     /// Try again now what is stuck or waits.
-    Retry(transactions::VerbArgs),
+    Retry(verbs::VerbArgs),
+    /// Answer in the place of a participant, for a step that is stuck.
+    Resolve(verbs::ResolveArgs),
     /// Pass over one inbox record on which a shard halted.
     Skip(shard::SkipArgs),
     /// Raise the level of all shards, after every server has been rolled out.
@@ -196,9 +201,10 @@ impl Command {
             Self::Wait(args) => transactions::wait(&args, printer),
             Self::List(args) => transactions::list(&args, printer),
             Self::Count(args) => transactions::count(&args, printer),
-            Self::Stuck(args) => transactions::stuck(&args, printer),
-            Self::Cancel(args) => transactions::verb(transactions::Verb::Cancel, &args, printer),
-            Self::Retry(args) => transactions::verb(transactions::Verb::Retry, &args, printer),
+            Self::Stuck(args) => verbs::show_stuck(&args, printer),
+            Self::Cancel(args) => verbs::verb(verbs::Verb::Cancel, &args, printer),
+            Self::Retry(args) => verbs::verb(verbs::Verb::Retry, &args, printer),
+            Self::Resolve(args) => verbs::resolve(&args, printer),
             Self::Skip(args) => shard::skip(&args, printer),
             Self::Level(args) => shard::level(&args, printer),
             Self::Settings(command) => shard::settings(command, printer),

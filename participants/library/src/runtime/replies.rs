@@ -3,7 +3,7 @@
 //! A reply is sent until it has arrived. An inquiry is not: the branch asks again by itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
@@ -16,24 +16,41 @@ use tracing::{error, warn};
 
 use super::counters::{Counts, count};
 use super::progress::{Progress, Token};
+use super::restored::Forgotten;
 
 /// What polling thread, workers and callbacks share.
 pub(super) struct Shared {
     pub(super) progress: Progress,
-    pub(super) counts: Counts,
+    pub(super) counts: Arc<Counts>,
     /// Replies whose delivery failed, to be sent again.
     unsent: Mutex<Vec<Outgoing>>,
     has_unsent: AtomicBool,
+    forgotten: OnceLock<Forgotten>,
 }
 
 impl Shared {
     pub(super) fn new() -> Self {
+        Self::with(Arc::default())
+    }
+
+    /// Progress of its own, and counted with others.
+    pub(super) fn with(counts: Arc<Counts>) -> Self {
         Self {
             progress: Progress::new(),
-            counts: Counts::default(),
+            counts,
             unsent: Mutex::new(Vec::new()),
             has_unsent: AtomicBool::new(false),
+            forgotten: OnceLock::new(),
         }
+    }
+
+    /// The store is not what it was: everything ends. The first one counts.
+    pub(super) fn forget(&self, forgotten: Forgotten) {
+        let _ = self.forgotten.set(forgotten);
+    }
+
+    pub(super) fn forgotten(&self) -> Option<&Forgotten> {
+        self.forgotten.get()
     }
 
     fn hold(&self, reply: Outgoing) {
@@ -138,11 +155,11 @@ struct Deliveries(Arc<Shared>);
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log_client(level, facility, message);
+        super::trouble::log_client(level, facility, message);
     }
 
     fn error(&self, failure: KafkaError, reason: &str) {
-        super::log_client(RDKafkaLogLevel::Warning, &failure.to_string(), reason);
+        super::trouble::log_client(RDKafkaLogLevel::Warning, &failure.to_string(), reason);
     }
 }
 

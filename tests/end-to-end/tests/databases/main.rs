@@ -1,16 +1,20 @@
-//! Participants on databases, all of them killed with `kill -9`: coordinators, participants, and the databases.
+//! Participants on databases, all of them killed with `kill -9`: coordinators, participants, and the databases; and one whose
+//! database is a topic.
 //!
 //! Each kind of process is killed once; `SAGAMORE_KILLS=20` for more.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot go on without fails it here")]
 
 mod books;
+mod by_hand;
 mod changes;
 mod flow;
 mod member;
 mod money;
 mod orders;
+mod points;
 mod replicas;
+mod restored;
 mod transfers;
 
 use std::time::Duration;

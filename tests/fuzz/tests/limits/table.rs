@@ -275,9 +275,9 @@ const TABLE: &[(&str, &str, Case)] = &[
         "LIST_MAX",
         Test("a_wait_and_a_list_may_be_longer_than_they_become"),
     ),
-    ("orchestrator/server/src/checkpointer/producer.rs", "COMMIT_MAX", PATIENCE),
-    ("orchestrator/server/src/checkpointer/producer.rs", "DELIVERY_MAX", PATIENCE),
-    ("orchestrator/server/src/checkpointer/producer.rs", "INIT_MAX", PATIENCE),
+    ("orchestrator/kafka/src/transactions.rs", "COMMIT_MAX", PATIENCE),
+    ("orchestrator/kafka/src/transactions.rs", "DELIVERY_MAX", PATIENCE),
+    ("orchestrator/kafka/src/transactions.rs", "INIT_MAX", PATIENCE),
     ("orchestrator/server/src/checkpointer/takeover.rs", "SILENCE_MAX", PATIENCE),
     (
         "orchestrator/server/src/cli/server.rs",
@@ -317,6 +317,7 @@ const TABLE: &[(&str, &str, Case)] = &[
     ("schemas/src/topics.rs", "STATE_SEGMENT_BYTES_MAX", TOPIC),
     ("schemas/src/topics.rs", "REPLICATION_LEAST", TOPIC),
     ("schemas/src/topics.rs", "IN_SYNC_LEAST", TOPIC),
+    ("schemas/src/topics/kafka_only.rs", "BATCH_RECORD_BYTES_MAX", TOPIC),
     ("schemas/src/topics.rs", "PREFIX_CHARACTERS_MAX", Test("names_have_so_many_characters")),
     ("schemas/src/topics.rs", "MIN_IN_SYNC", None("the name of a topic setting")),
     ("schemas/src/wire/write.rs", "TYPICAL_BYTES", SIZE),
@@ -326,14 +327,66 @@ const TABLE: &[(&str, &str, Case)] = &[
         None("how often a store may lose a race before the command is answered `error` and asked again"),
     ),
     ("participants/library/src/runtime.rs", "KEPT_BYTES", SIZE),
-    ("participants/library/src/runtime/worker.rs", "ENVELOPE_BYTES", SIZE),
+    (
+        "participants/library/src/runtime.rs",
+        "IN_FLIGHT_MAX_DEFAULT",
+        None(
+            "more is taken when some are finished; without_room_nothing_is_taken_and_the_member_stays, of the library",
+        ),
+    ),
+    (
+        "participants/library/src/runtime.rs",
+        "BATCH_MAX_DEFAULT",
+        None("what is more stands in the next local transaction, and no other answer"),
+    ),
+    ("participants/library/src/runtime/desk.rs", "ENVELOPE_BYTES", SIZE),
     (
         "participants/library/src/store/memory.rs",
         "BRANCHES_MAX_DEFAULT",
         Test("a_store_in_memory_remembers_so_many_branches"),
     ),
-    ("participants/library/src/store/memory.rs", "INSTANCE_BYTES", SIZE),
-    ("participants/library/src/store/memory.rs", "PARTITION_BYTES", SIZE),
+    ("participants/library/src/store/operations.rs", "INSTANCE_BYTES", SIZE),
+    ("participants/library/src/store/operations.rs", "PARTITION_BYTES", SIZE),
+    ("participants/library/src/store/operations.rs", "OFFSET_BYTES", SIZE),
+    ("participants/library/src/store/operations.rs", "LENGTH_BYTES", SIZE),
+    (
+        "participants/library/src/store/kafka.rs",
+        "BRANCHES_MAX_DEFAULT",
+        None("so_many_branches_are_remembered_and_beyond_it_is_an_error, beside the suite of the stores"),
+    ),
+    (
+        "participants/library/src/store/kafka.rs",
+        "TABLE_BYTES_MAX_DEFAULT",
+        None("the_table_is_full_and_says_so, beside the suite of the stores"),
+    ),
+    (
+        "participants/library/src/store/kafka/transaction.rs",
+        "COMMAND_BYTES_MAX",
+        None("one_command_may_write_so_much, beside the suite of the stores"),
+    ),
+    ("participants/library/src/store/kafka/transaction.rs", "KEY_BYTES", SIZE),
+    (
+        "participants/library/src/store/kafka/batch.rs",
+        "BATCH_BYTES_MAX",
+        None("a_batch_that_is_too_large_is_refused, beside the suite of the stores"),
+    ),
+    (
+        "participants/library/src/runtime/kafka_only/owner.rs",
+        "BATCH_BYTES_ENOUGH",
+        None("what is larger is two Kafka transactions, and no other answer"),
+    ),
+    ("orchestrator/server/src/audit/topics.rs", "SILENCE_MAX", PATIENCE),
+    (
+        "orchestrator/server/src/audit/verify.rs",
+        "FINDINGS_TOLD_MAX",
+        None("how many are told one by one; all are counted, and the verdict is of all"),
+    ),
+    (
+        "orchestrator/server/src/audit/verify.rs",
+        "TOLD_BYTES_MAX",
+        None("how much of a record is printed; the comparison is of all of it"),
+    ),
+    ("participants/library/src/runtime/kafka_only/place.rs", "SILENCE_MAX", PATIENCE),
 ];
 
 #[test]
