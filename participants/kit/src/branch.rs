@@ -177,7 +177,7 @@ impl<'b, 's> Branch<'b, 's> {
     pub(crate) fn decide(&mut self, decision: Decided) -> Result<(), Stop> {
         self.say(format!("decision {}", decision.as_str()));
         let inquiry = self.inquiry();
-        self.put(Verdict { inquiry, decision }.to_json())
+        self.put(Verdict { inquiry, decision, heuristic: None }.to_json())
     }
 
     /// What it asks when it is in doubt.

@@ -47,13 +47,6 @@ pub enum ParticipantCommand {
     Doubt(DoubtCommand),
 }
 
-impl ParticipantCommand {
-    /// Whether its log is what people look at.
-    pub fn is_long_lived(&self) -> bool {
-        !matches!(self, Self::Compare(_) | Self::Check(_) | Self::Doubt(_))
-    }
-}
-
 /// What an example does besides its business.
 #[derive(Debug, Args)]
 pub struct ExampleArgs {
@@ -118,7 +111,7 @@ struct Report {
 impl ParticipantCommand {
     /// Whether its log is what people look at.
     pub fn is_long_lived(&self) -> bool {
-        !matches!(self, Self::Compare(_) | Self::Doubt(_))
+        !matches!(self, Self::Compare(_) | Self::Check(_) | Self::Doubt(_))
     }
 }
 

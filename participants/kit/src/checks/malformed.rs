@@ -185,13 +185,13 @@ pub(super) fn decision(bench: &Bench<'_>) -> Result<(), Stop> {
     branch.say("decisions about nothing, for somebody else, and without sense");
     for decision in Decided::ALL {
         let mut inquiry = branch.inquiry();
-        branch.put(Verdict { inquiry: inquiry.clone(), decision }.to_json())?;
+        branch.put(Verdict { inquiry: inquiry.clone(), decision, heuristic: None }.to_json())?;
         if let Ok(somebody_else) = "somebody-else".parse() {
             inquiry.participant = somebody_else;
         }
-        branch.put(Verdict { inquiry, decision }.to_json())?;
+        branch.put(Verdict { inquiry, decision, heuristic: None }.to_json())?;
     }
-    let verdict = Verdict { inquiry: branch.inquiry(), decision: Decided::Commit }.to_json();
+    let verdict = Verdict { inquiry: branch.inquiry(), decision: Decided::Commit, heuristic: None }.to_json();
     let text = String::from_utf8_lossy(&verdict).into_owned();
     branch.put(text.replace("\"commit\"", "\"maybe\"").into_bytes())?;
     branch.put(text.replace("\"birth\"", "\"death\"").into_bytes())?;

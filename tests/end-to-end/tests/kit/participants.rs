@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
+use sagamore_end_to_end::{KAFKA, topics};
 use sagamore_local_postgres::LocalPostgres;
 
 use crate::observer::{of_lines, of_postgres, of_sqlite};
@@ -29,6 +30,9 @@ struct Subject {
     fails: &'static [&'static str],
 }
 
+/// Whatever happens to points is an event here, too.
+const EVENTS: &str = "kit-events";
+
 /// What is left to one that keeps everything in its process, once that is killed.
 const FORGETS: [&str; 5] = ["crash/answers", "crash/cancelled", "crash/once", "crash/refused", "crash/undo"];
 
@@ -38,6 +42,7 @@ fn who_keeps_the_rules_passes() {
     let mut subjects = of_ours(folder.path());
     subjects.extend(python(folder.path()));
     subjects.push(java(folder.path()));
+    topics::create(KAFKA.bootstrap(), EVENTS, 3);
     side_by_side(&subjects, |subject| {
         let log = folder.path().join(format!("{}.log", subject.name)).display().to_string();
         let said = check(&[
@@ -131,6 +136,16 @@ fn of_ours(folder: &Path) -> Vec<Subject> {
             r#"{"account":"p{n}","debit_cents":2000000}"#,
             "p",
         ),
+        Subject {
+            name: "points",
+            command: example("points", &format!("--events {EVENTS} --replication 1 --development")),
+            input: r#"{"customer":"c{n}","points":40}"#,
+            refused: r#"{"customer":"c{n}","points":-40}"#,
+            operations: "all",
+            // Its table is a topic: an answer is looked at, the table by the test of the databases.
+            observe: String::new(),
+            fails: &[],
+        },
         Subject {
             name: "sqlite",
             command: example("replica", &format!("--sqlite '{sqlite}'")),
