@@ -1,12 +1,14 @@
 //! How Sagamore talks to Kafka.
 //!
 //! - [`client`]: the properties of every kind of client, each with its reason, and which of them may be overridden;
+//! - [`crowd`]: whether records wait for company;
 //! - [`topics`]: create, alter and check the topics of `sagamore_schemas::topics` on a live cluster;
 //! - [`embedded`]: a broker inside the process, for the demo and for tests without Java.
 //!
 //! Deliberately absent: consuming and producing. Lanes and participants own their clients and their loops.
 
 pub mod client;
+pub mod crowd;
 pub mod embedded;
 pub mod topics;
 

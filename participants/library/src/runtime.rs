@@ -168,7 +168,8 @@ impl Runtime {
         let consumer: BaseConsumer<Membership> = config.create_with_context(membership)?;
         consumer.subscribe(&[&topic])?;
         let replies = Arc::new(Replies::new(
-            settings.clients.client_producer(&client_id),
+            settings.clients.clone(),
+            client_id,
             Topic::Inbox.name(&settings.prefix),
             settings.has_content_type,
             Arc::clone(&shared),
@@ -375,6 +376,7 @@ impl<P: Participant> Poller<P> {
                 if !batch.is_empty() {
                     let free = self.crew.work(batch);
                     self.recycle(free);
+                    self.replies.look_around();
                 }
             } else {
                 self.wait_for_room();
