@@ -57,7 +57,7 @@ fn sent_by(outbox: &mut Outbox, now_ms: i64, wish: Way) -> Vec<(Ticket, Route, W
 #[test]
 fn another_way_is_gone_when_nothing_is_in_flight_on_the_old_one() {
     let mut outbox = Outbox::default();
-    let mut check = |now_ms: i64, wish: Way, outbox: &mut Outbox, then: &[(u64, Way)]| {
+    let check = |now_ms: i64, wish: Way, outbox: &mut Outbox, then: &[(u64, Way)]| {
         let gone = sent_by(outbox, now_ms, wish);
         let gone: Vec<(u64, Way)> = gone.into_iter().map(|(Ticket(number), _, way)| (number, way)).collect();
         assert_eq!(gone, then, "at {now_ms} ms");

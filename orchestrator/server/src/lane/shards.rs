@@ -283,6 +283,7 @@ impl Shards {
             told_live: false,
             checkpoint_took: Duration::ZERO,
             inputs: 0,
+            outputs: metrics::Outputs::default(),
         }));
         // poll_slots begins to fetch.
     }
@@ -559,6 +560,7 @@ impl Shards {
                     },
                 };
                 metrics::shard(partition, &status, std::mem::take(&mut running.inputs));
+                running.outputs.tell();
                 status
             }
             Stage::Restoring(_) | Stage::Resting { .. } => nothing(ShardState::Restoring),
@@ -594,9 +596,9 @@ fn apply(
         return Ok(());
     }
     let key = message.key().unwrap_or_default();
-    let owner = &mut running.owner;
+    let Running { owner, outputs, .. } = running;
     let told = |output: &Output| {
-        metrics::output(&output.destination);
+        outputs.count(&output.destination);
         if let (Destination::Outcomes, Some(key), Some(value)) =
             (&output.destination, &output.key, &output.value)
         {
