@@ -5,27 +5,43 @@ use sagamore_participant::memory::{MemoryStore, State, Table, Undo};
 use sagamore_participant::{Command, Effect, Fault, Participant, Payload, read_data};
 use serde::{Deserialize, Serialize};
 
-use crate::books::{Books, Ledger};
+use crate::books::{Books, Ledger, Stock};
 use crate::injection::Injection;
 
-const NAME: &str = "bank";
+pub(crate) const NAME: &str = "bank";
 /// What every account has when it is first seen, unless told otherwise.
 pub const OPENING_CENTS_DEFAULT: u64 = 1_000_000;
 
 /// `data` of `execute` and `prepare`: one of the two amounts.
 #[derive(Clone, Deserialize)]
-struct Posting {
-    account: String,
+pub(crate) struct Posting {
+    pub(crate) account: String,
     #[serde(default)]
-    debit_cents: u64,
+    pub(crate) debit_cents: u64,
     #[serde(default)]
-    credit_cents: u64,
+    pub(crate) credit_cents: u64,
+}
+
+impl Posting {
+    /// What is to be posted, or why it is not.
+    pub(crate) fn read(injection: &Injection, command: &Command<'_>) -> Result<Self, Effect> {
+        if let Some(refusal) = injection.refusal(NAME, command) {
+            return Err(refusal);
+        }
+        let posting: Self = read_data(command)?;
+        let one_amount = (posting.debit_cents == 0) != (posting.credit_cents == 0);
+        let is_amount = i64::try_from(posting.debit_cents.max(posting.credit_cents)).is_ok();
+        if posting.account.is_empty() || !one_amount || !is_amount {
+            return Err(Effect::refused("bad-input: an account, and debit_cents or credit_cents above 0"));
+        }
+        Ok(posting)
+    }
 }
 
 /// `data` of what follows.
 #[derive(Deserialize)]
-struct Following {
-    input: Posting,
+pub(crate) struct Following {
+    pub(crate) input: Posting,
 }
 
 /// The result of `execute` and `prepare`.
@@ -60,21 +76,13 @@ impl Accounts {
     /// Cents. Credits are what came in, debits what was taken.
     pub fn books(&self) -> Books {
         let sum = |part: fn(&Account) -> u64| self.by_name.iter().map(|(_, account)| part(account)).sum();
-        let totals = self.ledger.totals();
-        Books {
-            participant: NAME,
-            unit: "cents",
+        let stock = Stock {
             opening: sum(|account| account.opening),
             added: sum(|account| account.credited),
-            taken: totals.taken,
-            returned: totals.returned,
             standing: sum(|account| account.debited),
             closing: sum(|account| account.available),
-            effects: totals.effects,
-            undone: totals.undone,
-            duplicates: totals.duplicates,
-            unwatched: totals.unwatched,
-        }
+        };
+        self.ledger.totals().with(NAME, "cents", stock)
     }
 
     fn account(&self, name: &String) -> Account {
@@ -143,20 +151,6 @@ pub struct Bank {
     pub injection: Injection,
 }
 
-impl Bank {
-    fn posting(&self, command: &Command<'_>) -> Result<Posting, Effect> {
-        if let Some(refusal) = self.injection.refusal(NAME, command) {
-            return Err(refusal);
-        }
-        let posting: Posting = read_data(command)?;
-        let one_amount = (posting.debit_cents == 0) != (posting.credit_cents == 0);
-        if posting.account.is_empty() || !one_amount {
-            return Err(Effect::refused("bad-input: an account, and debit_cents or credit_cents above 0"));
-        }
-        Ok(posting)
-    }
-}
-
 impl Participant for Bank {
     type Store = MemoryStore<Accounts>;
 
@@ -165,7 +159,7 @@ impl Participant for Bank {
     }
 
     fn execute(&self, bank: &mut Accounts, command: &Command<'_>) -> Result<Effect, Fault> {
-        let posting = match self.posting(command) {
+        let posting = match Posting::read(&self.injection, command) {
             Ok(posting) => posting,
             Err(refusal) => return Ok(refusal),
         };
@@ -194,7 +188,7 @@ impl Participant for Bank {
     }
 
     fn prepare(&self, bank: &mut Accounts, command: &Command<'_>) -> Result<Effect, Fault> {
-        let posting = match self.posting(command) {
+        let posting = match Posting::read(&self.injection, command) {
             Ok(posting) => posting,
             Err(refusal) => return Ok(refusal),
         };

@@ -79,6 +79,37 @@ pub struct Totals {
     pub unwatched: u64,
 }
 
+/// What the business state says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stock {
+    pub(crate) opening: u64,
+    pub(crate) added: u64,
+    pub(crate) standing: u64,
+    pub(crate) closing: u64,
+}
+
+impl Totals {
+    /// As books, beside what the business state says.
+    pub(crate) fn with(self, participant: &'static str, unit: &'static str, stock: Stock) -> Books {
+        let Self { taken, returned, effects, undone, duplicates, unwatched } = self;
+        let Stock { opening, added, standing, closing } = stock;
+        Books {
+            participant,
+            unit,
+            opening,
+            added,
+            taken,
+            returned,
+            standing,
+            closing,
+            effects,
+            undone,
+            duplicates,
+            unwatched,
+        }
+    }
+}
+
 /// One line of the journal of effects.
 #[derive(Serialize)]
 struct Entry {

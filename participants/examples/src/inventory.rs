@@ -8,10 +8,10 @@ use sagamore_participant::memory::{MemoryStore, State, Table, Undo};
 use sagamore_participant::{Command, Effect, Fault, Participant, Payload, read_data};
 use serde::{Deserialize, Serialize};
 
-use crate::books::{Books, Ledger};
+use crate::books::{Books, Ledger, Stock};
 use crate::injection::Injection;
 
-const NAME: &str = "inventory";
+pub(crate) const NAME: &str = "inventory";
 
 /// A product, as a line of a products file says it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,20 +86,39 @@ struct Undoing {
 
 /// The result of `execute`.
 #[derive(Serialize, Deserialize)]
-struct Reservation {
-    reservation: String,
-    units: u64,
+pub(crate) struct Reservation {
+    pub(crate) reservation: String,
+    pub(crate) units: u64,
 }
 
 /// One product's shelf.
 #[derive(Debug, Clone, Copy, Default)]
-struct Shelf {
-    opening: u64,
-    delivered: u64,
-    on_hand: u64,
-    reserved: u64,
-    reorder_level: u64,
-    deliveries: u32,
+pub(crate) struct Shelf {
+    pub(crate) opening: u64,
+    pub(crate) delivered: u64,
+    pub(crate) on_hand: u64,
+    pub(crate) reserved: u64,
+    pub(crate) reorder_level: u64,
+    pub(crate) deliveries: u32,
+}
+
+impl Shelf {
+    /// As it is first seen, with the deliveries that come at once.
+    pub(crate) fn opened(product: &Product, restock: Restock) -> Self {
+        let units = product.units_in_stock;
+        let reorder_level = product.reorder_level.max(restock.level_min);
+        let shelf = Self { opening: units, on_hand: units, reorder_level, ..Self::default() };
+        shelf.restocked(restock)
+    }
+
+    fn restocked(mut self, restock: Restock) -> Self {
+        while self.on_hand < self.reorder_level && self.deliveries < restock.deliveries_max {
+            self.deliveries += 1;
+            self.delivered += restock.units;
+            self.on_hand += restock.units;
+        }
+        self
+    }
 }
 
 /// The business state.
@@ -112,33 +131,21 @@ pub struct Warehouse {
 impl Warehouse {
     /// These products, and the deliveries that come at once for low shelves.
     pub fn new(products: &[Product], restock: Restock, ledger: Ledger) -> Self {
-        let shelf = |product: &Product| {
-            let units = product.units_in_stock;
-            let reorder_level = product.reorder_level.max(restock.level_min);
-            restocked(Shelf { opening: units, on_hand: units, reorder_level, ..Shelf::default() }, restock)
-        };
-        let shelves = products.iter().map(|product| (product.product, shelf(product))).collect();
+        let shelf = |product: &Product| (product.product, Shelf::opened(product, restock));
+        let shelves = products.iter().map(shelf).collect();
         Self { shelves, ledger, restock }
     }
 
     /// Units.
     pub fn books(&self) -> Books {
         let sum = |part: fn(&Shelf) -> u64| self.shelves.iter().map(|(_, shelf)| part(shelf)).sum();
-        let totals = self.ledger.totals();
-        Books {
-            participant: NAME,
-            unit: "units",
+        let stock = Stock {
             opening: sum(|shelf| shelf.opening),
             added: sum(|shelf| shelf.delivered),
-            taken: totals.taken,
-            returned: totals.returned,
             standing: sum(|shelf| shelf.reserved),
             closing: sum(|shelf| shelf.on_hand),
-            effects: totals.effects,
-            undone: totals.undone,
-            duplicates: totals.duplicates,
-            unwatched: totals.unwatched,
-        }
+        };
+        self.ledger.totals().with(NAME, "units", stock)
     }
 
     fn reserve(&mut self, wanted: &BTreeMap<u32, u64>) -> Result<u64, String> {
@@ -151,7 +158,7 @@ impl Warehouse {
                 return Err(format!("out-of-stock: product {product}"));
             };
             let taken = Shelf { on_hand, reserved: before.reserved + units, ..before };
-            self.shelves.put(*product, restocked(taken, self.restock));
+            self.shelves.put(*product, taken.restocked(self.restock));
             total += units;
         }
         Ok(total)
@@ -177,15 +184,6 @@ impl State for Warehouse {
         visit(&mut self.shelves);
         visit(&mut self.ledger);
     }
-}
-
-fn restocked(mut shelf: Shelf, restock: Restock) -> Shelf {
-    while shelf.on_hand < shelf.reorder_level && shelf.deliveries < restock.deliveries_max {
-        shelf.deliveries += 1;
-        shelf.delivered += restock.units;
-        shelf.on_hand += restock.units;
-    }
-    shelf
 }
 
 /// The participant.
@@ -240,10 +238,7 @@ impl Inventory {
         command: &Command<'_>,
         book: fn(&mut Ledger, &'static str, &Command<'_>, u64),
     ) -> Result<Effect, Fault> {
-        if let Some(refusal) = self.injection.refusal(NAME, command) {
-            return Ok(refusal);
-        }
-        let wanted = match read_data(command).and_then(|order| wanted(&order)) {
+        let wanted = match read_wanted(&self.injection, command) {
             Ok(wanted) => wanted,
             Err(refusal) => return Ok(refusal),
         };
@@ -258,14 +253,31 @@ impl Inventory {
 
 /// Puts back what this branch has reserved or holds.
 fn release(warehouse: &mut Warehouse, command: &Command<'_>, done: &Payload) -> Result<u64, Fault> {
+    let (reserved, _) = to_release(command, done)?;
+    warehouse.release(&reserved)
+}
+
+/// Units by product that this branch has reserved, and how many in all.
+pub(crate) fn to_release(command: &Command<'_>, done: &Payload) -> Result<(BTreeMap<u32, u64>, u64), Fault> {
     let reservation: Reservation = crate::stored(done)?;
     let undoing: Undoing = crate::asked(command)?;
     let reserved = wanted(&undoing.input).map_err(|_| Fault::new("the order has changed"))?;
-    let units = warehouse.release(&reserved)?;
+    let units = reserved.values().sum();
     if units != reservation.units {
         return Err(Fault::new(format!("{} units were reserved, not {units}", reservation.units)));
     }
-    Ok(units)
+    Ok((reserved, units))
+}
+
+/// Units by product, or why they are not reserved.
+pub(crate) fn read_wanted(
+    injection: &Injection,
+    command: &Command<'_>,
+) -> Result<BTreeMap<u32, u64>, Effect> {
+    if let Some(refusal) = injection.refusal(NAME, command) {
+        return Err(refusal);
+    }
+    wanted(&read_data(command)?)
 }
 
 /// Units by product: an order may name a product twice.

@@ -5,6 +5,7 @@
 //! | `inventory` | `{"order": …, "lines": [{"product": 11, "quantity": 12}]}` | `{"reservation": "res-order-1-0-7", "units": 12}` | `out-of-stock: product 11`, `unknown-product: 11` | releases |
 //! | `payment` | `{"customer": "VINET", "amount_cents": 44000}` | `{"receipt": "rcp-order-1-0-7", "amount_cents": 44000}` | `credit-limit: customer VINET` | refunds |
 //! | `shipping` | `{"country": "France", "order": …}` | `{"tracking": "trk-order-1-0-7"}` | `no-carrier: Norway` | cancels the booking |
+//! | `replica` | nothing: `prepare` takes a change of a row | | [`replica`] | |
 //! | `bank` | `{"account": "alice", "debit_cents": 100}`, or `credit_cents` | `{"posting": "pst-order-1-0-7"}` | `insufficient-funds: account alice` | takes it back |
 //!
 //! `inventory` and `bank` also vote: `prepare` takes the same and holds it until `commit` or `abort`.
@@ -12,9 +13,9 @@
 //! Unknown fields are ignored: a line may be passed on as it stands in an order. What cannot be read is refused
 //! as `bad-input: …`. Results follow from transaction id and birth.
 //!
-//! But for [`bank_on_postgres`] they keep everything in memory. **A killed example has lost its stock and what it has answered**: a command that
-//! comes again is done again. Tests therefore kill servers and brokers, not these; participants on a database
-//! are another matter. Each is one process: two instances would not know of each other's operations.
+//! They keep everything in memory: **a killed example has lost its stock and what it has answered**, and a command that
+//! comes again is done again. Each is one process: two instances would not know of each other's operations. With
+//! [`Settings::database`] they live in PostgreSQL instead (`on_postgres`), may be killed, and run as several.
 //!
 //! [`Settings::effects`] names a file that gets one JSON line for each effect, written as it is kept, for tests that
 //! trust nobody's counters:
@@ -24,16 +25,19 @@
 //! ```
 
 mod books;
+mod database;
 mod injection;
+mod on_postgres;
 mod run;
 
 pub mod bank;
-pub mod bank_on_postgres;
 pub mod inventory;
 pub mod payment;
+pub mod replica;
 pub mod shipping;
 
 pub use books::{Books, Ledger, Totals, WATCHED_MAX};
+pub use database::{Database, UnknownVotes, Votes};
 pub use injection::Injection;
 pub use run::{Kind, Running, Settings, SpawnError, UnknownKind, run, spawn};
 

@@ -4,31 +4,43 @@ use sagamore_participant::memory::{MemoryStore, State, Table, Undo};
 use sagamore_participant::{Command, Effect, Fault, Participant, Payload, read_data};
 use serde::{Deserialize, Serialize};
 
-use crate::books::{Books, Ledger};
+use crate::books::{Books, Ledger, Stock};
 use crate::injection::Injection;
 
-const NAME: &str = "payment";
+pub(crate) const NAME: &str = "payment";
 /// Every customer's credit unless told otherwise: with the 830 orders of the sample the three best customers meet it.
 pub const CREDIT_LIMIT_CENTS_DEFAULT: u64 = 5_000_000;
 
 /// `data` of `execute`.
 #[derive(Deserialize)]
-struct Charge {
-    customer: String,
-    amount_cents: u64,
+pub(crate) struct Charge {
+    pub(crate) customer: String,
+    pub(crate) amount_cents: u64,
 }
 
 /// `data` of `compensate`.
 #[derive(Deserialize)]
-struct Undoing {
-    input: Charge,
+pub(crate) struct Undoing {
+    pub(crate) input: Charge,
 }
 
 /// The result of `execute`.
 #[derive(Serialize, Deserialize)]
-struct Receipt {
-    receipt: String,
-    amount_cents: u64,
+pub(crate) struct Receipt {
+    pub(crate) receipt: String,
+    pub(crate) amount_cents: u64,
+}
+
+/// What is to be charged, or why it is not.
+pub(crate) fn read_charge(injection: &Injection, command: &Command<'_>) -> Result<Charge, Effect> {
+    if let Some(refusal) = injection.refusal(NAME, command) {
+        return Err(refusal);
+    }
+    let charge: Charge = read_data(command)?;
+    if charge.customer.is_empty() || charge.amount_cents == 0 {
+        return Err(Effect::refused("bad-input: a charge has a customer and more than 0 cents"));
+    }
+    Ok(charge)
 }
 
 #[derive(Clone, Copy)]
@@ -53,21 +65,13 @@ impl Accounts {
     /// Cents. What is there at the beginning is the credit of every customer seen.
     pub fn books(&self) -> Books {
         let sum = |part: fn(&Account) -> u64| self.by_customer.iter().map(|(_, account)| part(account)).sum();
-        let totals = self.ledger.totals();
-        Books {
-            participant: NAME,
-            unit: "cents",
+        let stock = Stock {
             opening: sum(|account| account.limit_cents),
             added: 0,
-            taken: totals.taken,
-            returned: totals.returned,
             standing: sum(|account| account.charged_cents),
             closing: sum(|account| account.limit_cents - account.charged_cents),
-            effects: totals.effects,
-            undone: totals.undone,
-            duplicates: totals.duplicates,
-            unwatched: totals.unwatched,
-        }
+        };
+        self.ledger.totals().with(NAME, "cents", stock)
     }
 }
 
@@ -92,16 +96,10 @@ impl Participant for Payment {
     }
 
     fn execute(&self, bank: &mut Accounts, command: &Command<'_>) -> Result<Effect, Fault> {
-        if let Some(refusal) = self.injection.refusal(NAME, command) {
-            return Ok(refusal);
-        }
-        let Charge { customer, amount_cents } = match read_data(command) {
+        let Charge { customer, amount_cents } = match read_charge(&self.injection, command) {
             Ok(charge) => charge,
             Err(refusal) => return Ok(refusal),
         };
-        if customer.is_empty() || amount_cents == 0 {
-            return Ok(Effect::refused("bad-input: a charge has a customer and more than 0 cents"));
-        }
         let unknown = Account { limit_cents: bank.credit_limit_cents, charged_cents: 0 };
         let account = bank.by_customer.get(&customer).copied().unwrap_or(unknown);
         let charged_cents = account.charged_cents.saturating_add(amount_cents);

@@ -7,11 +7,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use sagamore_participant::memory::{BRANCHES_MAX_DEFAULT, MemoryStore};
-use sagamore_participant::{Counters, Handle, Runtime, RuntimeError};
+use sagamore_participant::store::sqlite;
+use sagamore_participant::{Counters, Fault, Handle, Runtime, RuntimeError};
+use sagamore_participant_postgres::OpenError;
+use sagamore_participant_postgres::tokio_postgres::Error;
 use sagamore_schemas::ids::Name;
 
 use crate::bank::{self, Bank};
 use crate::books::{Books, Ledger};
+use crate::database::{self, Database, DurableStore};
 use crate::injection::Injection;
 use crate::inventory::{self, Inventory, Product, Restock, Warehouse};
 use crate::payment::{self, Accounts, Payment};
@@ -28,11 +32,13 @@ pub enum Kind {
     Shipping,
     /// Moves money.
     Bank,
+    /// Holds the rows that others hold, too.
+    Replica,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Inventory, Self::Payment, Self::Shipping, Self::Bank];
+    pub const ALL: [Self; 5] = [Self::Inventory, Self::Payment, Self::Shipping, Self::Bank, Self::Replica];
     /// Those of the order saga, in its order.
     pub const OF_AN_ORDER: [Self; 3] = [Self::Inventory, Self::Payment, Self::Shipping];
 
@@ -43,6 +49,7 @@ impl Kind {
             Self::Payment => "payment",
             Self::Shipping => "shipping",
             Self::Bank => "bank",
+            Self::Replica => "replica",
         }
     }
 
@@ -71,7 +78,7 @@ impl FromStr for Kind {
 
 /// Not one of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no example {0:?}: inventory, payment, shipping or bank")]
+#[error("no example {0:?}: inventory, payment, shipping, bank or replica")]
 pub struct UnknownKind(String);
 
 /// What an example does besides its business.
@@ -81,9 +88,11 @@ pub struct Settings {
     pub runtime: sagamore_participant::Settings,
     /// Failures on demand.
     pub injection: Injection,
-    /// One JSON line is appended here for each effect applied or undone.
+    /// Where it keeps what it does; left out, in memory.
+    pub database: Option<Database>,
+    /// In memory: one JSON line is appended here for each effect applied or undone.
     pub effects: Option<PathBuf>,
-    /// Branches it remembers at most.
+    /// In memory: branches it remembers at most.
     pub branches_max: usize,
     /// Inventory: what is on the shelves.
     pub products: Vec<Product>,
@@ -103,6 +112,7 @@ impl Settings {
         Self {
             runtime,
             injection: Injection::default(),
+            database: None,
             effects: None,
             branches_max: BRANCHES_MAX_DEFAULT,
             products: inventory::sample_products(),
@@ -125,9 +135,30 @@ pub enum SpawnError {
         /// Why not.
         cause: io::Error,
     },
+    /// Not an address of PostgreSQL.
+    #[error("not a URL of PostgreSQL: {0}")]
+    Url(Error),
+    /// The database is away, or not fit.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The same for a file.
+    #[error(transparent)]
+    OpenSqlite(#[from] sqlite::OpenError),
+    /// Not everyone votes so.
+    #[error("{0} does not vote by prepared transactions: bank and replica do")]
+    Votes(Kind),
+    /// Not everyone lives in a file.
+    #[error("{0} has no store in SQLite: only replica has")]
+    NoSqlite(Kind),
+    /// It has no store in memory.
+    #[error("a replica needs a database")]
+    NoDatabase,
     /// The runtime does not run.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// It has ended, and its books cannot be read.
+    #[error("the books cannot be read: {}", .0.reason())]
+    Books(Fault),
 }
 
 /// An example at work. Dropped, it is stopped.
@@ -141,19 +172,24 @@ enum AnyStore {
     Payment(MemoryStore<Accounts>),
     Shipping(MemoryStore<Dispatch>),
     Bank(MemoryStore<bank::Accounts>),
+    Durable(DurableStore),
 }
 
 /// Starts an example. The participant's name in `settings.runtime` decides whose commands it takes; usually it is
 /// that of its kind.
 pub fn spawn(kind: Kind, settings: &Settings) -> Result<Running, SpawnError> {
-    let ledger = Ledger::new(settings.effects.as_deref())
-        .map_err(|cause| SpawnError::Effects { path: settings.effects.clone().unwrap_or_default(), cause })?;
+    if let Some(database) = &settings.database {
+        let (handle, store) = database::spawn(kind, database, settings)?;
+        return Ok(Running { handle, store: AnyStore::Durable(store) });
+    }
     let mut runtime = settings.runtime.clone();
-    let injection = settings.injection.clone();
-    if !injection.delay.is_zero() {
+    if !settings.injection.delay.is_zero() {
         // A delay is each command's own; in a batch the first would wait for the last.
         runtime.batch_max = NonZeroUsize::MIN;
     }
+    let ledger = Ledger::new(settings.effects.as_deref())
+        .map_err(|cause| SpawnError::Effects { path: settings.effects.clone().unwrap_or_default(), cause })?;
+    let injection = settings.injection.clone();
     let branches_max = settings.branches_max;
     let (handle, store) = match kind {
         Kind::Inventory => {
@@ -180,6 +216,7 @@ pub fn spawn(kind: Kind, settings: &Settings) -> Result<Running, SpawnError> {
             let handle = Runtime::spawn(Bank { injection }, store.clone(), &runtime)?;
             (handle, AnyStore::Bank(store))
         }
+        Kind::Replica => return Err(SpawnError::NoDatabase),
     };
     Ok(Running { handle, store })
 }
@@ -189,12 +226,12 @@ pub fn run(kind: Kind, settings: &Settings, until: impl FnOnce()) -> Result<(Boo
     let running = spawn(kind, settings)?;
     until();
     running.stop();
-    Ok(running.join()?)
+    running.join()
 }
 
 impl Running {
     /// The books as they stand.
-    pub fn books(&self) -> Books {
+    pub fn books(&self) -> Result<Books, SpawnError> {
         self.store.books()
     }
 
@@ -214,19 +251,20 @@ impl Running {
     }
 
     /// Waits for the end.
-    pub fn join(self) -> Result<(Books, Counters), RuntimeError> {
+    pub fn join(self) -> Result<(Books, Counters), SpawnError> {
         let counters = self.handle.join()?;
-        Ok((self.store.books(), counters))
+        Ok((self.store.books()?, counters))
     }
 }
 
 impl AnyStore {
-    fn books(&self) -> Books {
-        match self {
+    fn books(&self) -> Result<Books, SpawnError> {
+        Ok(match self {
             Self::Inventory(store) => store.read(Warehouse::books),
             Self::Payment(store) => store.read(Accounts::books),
             Self::Shipping(store) => store.read(Dispatch::books),
             Self::Bank(store) => store.read(bank::Accounts::books),
-        }
+            Self::Durable(store) => store.books().map_err(SpawnError::Books)?,
+        })
     }
 }

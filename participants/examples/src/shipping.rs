@@ -6,10 +6,10 @@ use sagamore_participant::memory::{Cell, MemoryStore, State, Undo};
 use sagamore_participant::{Command, Effect, Fault, Participant, Payload, read_data};
 use serde::{Deserialize, Serialize};
 
-use crate::books::{Books, Ledger};
+use crate::books::{Books, Ledger, Stock};
 use crate::injection::Injection;
 
-const NAME: &str = "shipping";
+pub(crate) const NAME: &str = "shipping";
 /// Countries without a carrier unless told otherwise: about one order of the sample in twenty-five.
 pub const REFUSED_COUNTRIES_DEFAULT: [&str; 3] = ["Ireland", "Norway", "Poland"];
 /// Parcels the carriers take, so that the books have an end: more than any demo sends.
@@ -23,8 +23,20 @@ struct Shipment {
 
 /// The result of `execute`.
 #[derive(Serialize)]
-struct Booking {
-    tracking: String,
+pub(crate) struct Booking {
+    pub(crate) tracking: String,
+}
+
+/// Where it is to go, or why it does not.
+pub(crate) fn read_country(injection: &Injection, command: &Command<'_>) -> Result<String, Effect> {
+    if let Some(refusal) = injection.refusal(NAME, command) {
+        return Err(refusal);
+    }
+    let Shipment { country } = read_data(command)?;
+    if country.is_empty() {
+        return Err(Effect::refused("bad-input: a shipment has a country"));
+    }
+    Ok(country)
 }
 
 /// The business state.
@@ -42,21 +54,13 @@ impl Dispatch {
 
     /// Parcels. What is there at the beginning is the room for them.
     pub fn books(&self) -> Books {
-        let totals = self.ledger.totals();
-        Books {
-            participant: NAME,
-            unit: "parcels",
+        let stock = Stock {
             opening: CAPACITY_PARCELS,
             added: 0,
-            taken: totals.taken,
-            returned: totals.returned,
             standing: *self.booked.get(),
             closing: CAPACITY_PARCELS - *self.booked.get(),
-            effects: totals.effects,
-            undone: totals.undone,
-            duplicates: totals.duplicates,
-            unwatched: totals.unwatched,
-        }
+        };
+        self.ledger.totals().with(NAME, "parcels", stock)
     }
 }
 
@@ -81,16 +85,10 @@ impl Participant for Shipping {
     }
 
     fn execute(&self, dispatch: &mut Dispatch, command: &Command<'_>) -> Result<Effect, Fault> {
-        if let Some(refusal) = self.injection.refusal(NAME, command) {
-            return Ok(refusal);
-        }
-        let Shipment { country } = match read_data(command) {
-            Ok(shipment) => shipment,
+        let country = match read_country(&self.injection, command) {
+            Ok(country) => country,
             Err(refusal) => return Ok(refusal),
         };
-        if country.is_empty() {
-            return Ok(Effect::refused("bad-input: a shipment has a country"));
-        }
         if dispatch.refused_countries.contains(&country) {
             return Ok(Effect::refused(format_args!("no-carrier: {country}")));
         }

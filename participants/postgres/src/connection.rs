@@ -35,6 +35,23 @@ pub enum SqlError {
 }
 
 impl SqlError {
+    /// Whether the same may work a little later: nobody listens, or the server begins, ends or has no room.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.code().is_none_or(|code| {
+                [
+                    SqlState::CANNOT_CONNECT_NOW,
+                    SqlState::ADMIN_SHUTDOWN,
+                    SqlState::CRASH_SHUTDOWN,
+                    SqlState::TOO_MANY_CONNECTIONS,
+                ]
+                .contains(code)
+            }),
+            Self::Silent(_) | Self::Lost => true,
+            Self::NotYours(_) | Self::Runtime(_) => false,
+        }
+    }
+
     /// `SQLSTATE`, when the server gave one.
     pub fn code(&self) -> Option<&SqlState> {
         match self {

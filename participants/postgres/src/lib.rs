@@ -55,6 +55,7 @@
 mod connection;
 mod in_doubt;
 mod purge;
+mod reader;
 mod rows;
 mod schema;
 mod store;
@@ -63,6 +64,7 @@ mod tx;
 pub mod xa;
 
 pub use connection::SqlError;
+pub use reader::Reader;
 pub use store::{Isolation, OpenError, PostgresOptions, PostgresSession, PostgresStore};
 pub use tokio_postgres;
 pub use transaction::PostgresTransaction;

@@ -76,9 +76,10 @@ pub(crate) fn lock_key(parts: &[&[u8]]) -> i64 {
     hash.finalize().iter().take(8).fold(0, |key, byte| key << 8 | i64::from(*byte))
 }
 
-/// Does what is missing, and what `business` says, in one transaction. Those who come meanwhile wait for it.
+/// Does what is missing, and what `business` says, in one transaction. Those who come meanwhile wait for it, whatever
+/// their schema: business tables may be shared.
 pub(crate) fn migrate(connection: &mut Connection, schema: &str, business: &str) -> Result<(), OpenError> {
-    let key = lock_key(&[b"sagamore schema", schema.as_bytes()]);
+    let key = lock_key(&[b"sagamore schema"]);
     connection.batch(&format!("BEGIN; SELECT pg_advisory_xact_lock({key})"))?;
     let is_there = connection
         .wait(async |client| {

@@ -103,6 +103,13 @@ pub enum OpenError {
     Sql(#[from] SqlError),
 }
 
+impl OpenError {
+    /// Whether the same may work a little later.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Sql(error) if error.is_away())
+    }
+}
+
 /// The store. Clones share one database and their knowledge of it.
 #[derive(Clone)]
 pub struct PostgresStore {
@@ -152,7 +159,8 @@ impl PostgresStore {
         };
         let mut connection = inner.connect()?;
         // Others may be at it: no lock is waited for too long.
-        connection.batch("SET lock_timeout = 0; SET statement_timeout = 0")?;
+        connection
+            .batch("SET lock_timeout = 0; SET statement_timeout = 0; SET client_min_messages = warning")?;
         schema::migrate(&mut connection, &inner.options.schema, business)?;
         if inner.options.xa {
             let slots = connection.wait(async |client| {

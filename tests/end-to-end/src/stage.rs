@@ -205,8 +205,14 @@ impl Stage {
         })
     }
 
-    /// Waits until every order that was asked for has ended, then judges. Panics with every violation.
+    /// Waits until every order that was asked for has ended, then judges by the effects that participants have written
+    /// to files. Panics with every violation.
     pub fn judge(&self, intents: &Intents) -> Tally {
+        self.judge_by(intents, || self.effects())
+    }
+
+    /// The same, by other evidence of the effects.
+    pub fn judge_by(&self, intents: &Intents, effects: impl FnOnce() -> Vec<Value>) -> Tally {
         let mut outcomes = Reader::new(&self.bootstrap, &self.topic("outcomes"));
         let what = format!("an outcome of each of {} orders of {}", intents.len(), self.prefix);
         wait::until(ENDED_WITHIN, &what, || {
@@ -217,7 +223,7 @@ impl Stage {
         let evidence = Evidence {
             intents: intents.clone(),
             outcomes: outcomes.records.iter().map(topics::Seen::json).collect(),
-            effects: self.effects(),
+            effects: effects(),
             dead_letters: self
                 .dead_letters()
                 .iter()

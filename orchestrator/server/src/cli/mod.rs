@@ -4,6 +4,7 @@
 //!   server, participant, dev, demo     stay up
 //!   topics, define                     talk to Kafka
 //!   predict                            reckons
+//!   audit                              folds the log again
 //!   skip, level, settings              write operators' decisions to the inbox: they work without a server
 //!   start, get, wait, list, cancel, …  ask a server
 //! ```
@@ -25,6 +26,8 @@ pub mod exit;
 pub mod output;
 
 mod api;
+mod audit;
+mod compare;
 mod define;
 mod demo;
 mod dev;
@@ -76,6 +79,9 @@ enum Command {
     Define(define::DefineCommand),
     /// How probably a definition commits, how many commands it takes and how long.
     Predict(predict::PredictArgs),
+    /// Fold the log again, compare, and tell the story of a transaction.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Start a transaction.
     Start(transactions::StartArgs),
     /// What is known of a transaction.
@@ -99,8 +105,9 @@ enum Command {
     /// The numbers the shards use.
     #[command(subcommand)]
     Settings(shard::SettingsCommand),
-    /// An example participant.
-    Participant(participant::ParticipantArgs),
+    /// Example participants, and what judges participants.
+    #[command(subcommand)]
+    Participant(participant::ParticipantCommand),
 }
 
 /// Runs the command of this process.
@@ -191,6 +198,7 @@ impl Command {
             Self::Skip(args) => shard::skip(&args, printer),
             Self::Level(args) => shard::level(&args, printer),
             Self::Settings(command) => shard::settings(command, printer),
+            Self::Audit(command) => audit::run(&command, printer),
             Self::Participant(args) => participant::run(&args, printer),
         }
     }

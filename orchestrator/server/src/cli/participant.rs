@@ -1,29 +1,48 @@
-//! `sagamore participant`: the examples, each a process of its own.
+//! `sagamore participant`: the examples, each a process of its own, and what judges participants.
 
 use std::fs::File;
 use std::io::BufReader;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
-use clap::Args;
-use sagamore_examples::{Books, Injection, Kind, Settings, SpawnError};
+use clap::{Args, Subcommand};
+use sagamore_examples::{Books, Database, Injection, Kind, Settings, SpawnError, Votes};
 use sagamore_participant::Counters;
 use sagamore_schemas::ids::{Name, Span};
 use serde::Serialize;
 
+use super::compare::{self, CompareArgs};
 use super::exit::{Exit, Failure, Outcome};
 use super::kafka::KafkaArgs;
 use super::output::{self, Printer};
 use super::signals;
 
-/// Which example, and what it does besides its business.
+/// How often a database that is away is looked for.
+const OPENS_EVERY: Duration = Duration::from_millis(500);
+
+/// What is to run.
+#[derive(Debug, Subcommand)]
+pub enum ParticipantCommand {
+    /// Reserves the stock of orders.
+    Inventory(ExampleArgs),
+    /// Charges customers.
+    Payment(ExampleArgs),
+    /// Books parcels.
+    Shipping(ExampleArgs),
+    /// Moves money.
+    Bank(ExampleArgs),
+    /// Holds the rows that other replicas hold, too.
+    Replica(ExampleArgs),
+    /// Whether replicas are equal, row by row.
+    Compare(CompareArgs),
+}
+
+/// What an example does besides its business.
 #[derive(Debug, Args)]
-pub struct ParticipantArgs {
-    /// inventory, payment, shipping or bank.
-    #[arg(value_name = "EXAMPLE")]
-    example: Kind,
-    /// What definitions call it; left out, as above. So two banks can take part in one transaction.
+pub struct ExampleArgs {
+    /// What definitions call it; left out, what it is. So two banks can take part in one transaction.
     #[arg(long, value_name = "NAME")]
     name: Option<Name>,
     #[command(flatten)]
@@ -43,6 +62,19 @@ pub struct ParticipantArgs {
     /// Which transactions the two above hit: the same in every run of one seed.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// The URL of a database of PostgreSQL to live in, in place of memory, which ends with
+    /// the process.
+    #[arg(long, value_name = "URL", conflicts_with = "effects")]
+    postgres: Option<String>,
+    /// replica: a file of SQLite to live in.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["effects", "postgres"])]
+    sqlite: Option<PathBuf>,
+    /// With --postgres, what a vote of bank or replica is: holds (a row) or prepared (a prepared transaction, XA).
+    #[arg(long, value_name = "KIND", default_value_t, requires = "postgres")]
+    votes: Votes,
+    /// After so long a branch that hears nothing asks for its decision.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    asks_after: Span,
     /// A file that gets one JSON line for each effect.
     #[arg(long, value_name = "FILE")]
     effects: Option<PathBuf>,
@@ -69,11 +101,31 @@ struct Report {
 }
 
 /// Runs it until it is told to end.
-pub fn run(args: &ParticipantArgs, printer: Printer) -> Outcome {
-    let settings = settings(args)?;
-    tracing::info!(participant = %args.name.as_ref().map_or_else(|| args.example.to_string(), ToString::to_string), kafka = %args.kafka.kafka, prefix = %args.kafka.prefix, "taking commands");
+pub fn run(command: &ParticipantCommand, printer: Printer) -> Outcome {
+    match command {
+        ParticipantCommand::Inventory(args) => example(Kind::Inventory, args, printer),
+        ParticipantCommand::Payment(args) => example(Kind::Payment, args, printer),
+        ParticipantCommand::Shipping(args) => example(Kind::Shipping, args, printer),
+        ParticipantCommand::Bank(args) => example(Kind::Bank, args, printer),
+        ParticipantCommand::Replica(args) => example(Kind::Replica, args, printer),
+        ParticipantCommand::Compare(args) => compare::run(args, printer),
+    }
+}
+
+fn example(kind: Kind, args: &ExampleArgs, printer: Printer) -> Outcome {
+    let settings = settings(kind, args)?;
+    tracing::info!(participant = %settings.runtime.participant, kafka = %args.kafka.kafka, prefix = %args.kafka.prefix, "taking commands");
     let mut interrupted = Ok(());
-    let ended = sagamore_examples::run(args.example, &settings, || interrupted = signals::wait_for_end());
+    let ended = loop {
+        let ended = sagamore_examples::run(kind, &settings, || interrupted = signals::wait_for_end());
+        match ended {
+            Err(SpawnError::Open(error)) if error.is_away() => {
+                tracing::warn!(%error, "the database is away: looking again");
+                thread::sleep(OPENS_EVERY);
+            }
+            ended => break ended,
+        }
+    };
     interrupted?;
     let (books, counters) = ended.map_err(|error| failure(&error))?;
     let report = Report { balance: books.balance(), books, counters };
@@ -84,17 +136,25 @@ pub fn run(args: &ParticipantArgs, printer: Printer) -> Outcome {
 /// Why an example does not run.
 pub fn failure(error: &SpawnError) -> Failure {
     let exit = match error {
-        SpawnError::Effects { .. } => Exit::Usage,
-        SpawnError::Runtime(_) => Exit::Unexpected,
+        SpawnError::Effects { .. }
+        | SpawnError::Url(_)
+        | SpawnError::Votes(_)
+        | SpawnError::NoSqlite(_)
+        | SpawnError::NoDatabase => Exit::Usage,
+        SpawnError::Open(error) if error.is_away() => Exit::Unreachable,
+        SpawnError::Open(_) | SpawnError::OpenSqlite(_) | SpawnError::Books(_) | SpawnError::Runtime(_) => {
+            Exit::Unexpected
+        }
     };
     Failure::new(exit, error)
 }
 
-fn settings(args: &ParticipantArgs) -> Result<Settings, Failure> {
+fn settings(kind: Kind, args: &ExampleArgs) -> Result<Settings, Failure> {
     let site = args.kafka.site()?;
-    let name = args.name.clone().unwrap_or_else(|| args.example.name());
+    let name = args.name.clone().unwrap_or_else(|| kind.name());
     let runtime = sagamore_participant::Settings {
         workers: args.workers,
+        asks_after: Duration::from_millis(args.asks_after.as_ms()),
         ..sagamore_participant::Settings::new(site.settings, site.prefix, name)
     };
     let mut settings = Settings::new(runtime);
@@ -103,6 +163,11 @@ fn settings(args: &ParticipantArgs) -> Result<Settings, Failure> {
         refuse_percent: args.refuse_percent,
         fail_percent: args.fail_percent,
         delay: Duration::from_millis(args.delay.as_ms()),
+    };
+    settings.database = match (&args.postgres, &args.sqlite) {
+        (Some(url), _) => Some(Database::Postgres { url: url.clone(), votes: args.votes }),
+        (None, Some(path)) => Some(Database::Sqlite(path.clone())),
+        (None, None) => None,
     };
     settings.effects.clone_from(&args.effects);
     if let Some(file) = &args.products {

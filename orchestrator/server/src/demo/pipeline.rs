@@ -118,7 +118,7 @@ impl Pipeline {
         self.server.stop();
         self.examples.iter().for_each(Running::stop);
         let join = |example: Running| {
-            let (books, counters) = example.join().map_err(sagamore_examples::SpawnError::Runtime)?;
+            let (books, counters) = example.join()?;
             Ok(Done { books, counters })
         };
         self.examples.drain(..).map(join).collect()

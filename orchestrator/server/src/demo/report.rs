@@ -242,7 +242,9 @@ impl Balance {
             Some(Kind::Inventory) => committed.units,
             Some(Kind::Payment) => committed.cents,
             Some(Kind::Shipping) => committed.parcels,
-            Some(Kind::Bank) | None => unreachable!("no order has books of {}", books.participant),
+            Some(Kind::Bank | Kind::Replica) | None => {
+                unreachable!("no order has books of {}", books.participant)
+            }
         };
         let balanced = books.balance() && books.unwatched == 0 && books.standing == committed;
         Self { books, committed, repeated: counters.repeated, balanced }

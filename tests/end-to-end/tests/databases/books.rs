@@ -27,19 +27,23 @@ impl Books {
     pub fn wrong_accounts(&self) -> Vec<String> {
         let query = "SELECT account FROM accounts a WHERE balance_cents <>
             opening_cents + (SELECT coalesce(sum(cents), 0) FROM postings p WHERE p.account = a.account)";
-        RUNTIME.block_on(self.0.query(query, &[])).unwrap().iter().map(|row| row.get(0)).collect()
+        self.rows(query).iter().map(|row| row.get(0)).collect()
     }
 
     /// What each transaction has moved, and by how many postings.
     pub fn moved(&self) -> BTreeMap<String, (i64, i64)> {
         let query = "SELECT subject, sum(cents)::bigint, count(*) FROM postings GROUP BY subject";
-        let rows = RUNTIME.block_on(self.0.query(query, &[])).unwrap();
-        rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()
+        self.rows(query).iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()
     }
 
     /// Cents made or lost here since the accounts were opened.
     pub fn change(&self) -> i64 {
         self.number("SELECT coalesce(sum(balance_cents - opening_cents), 0)::bigint FROM accounts")
+    }
+
+    /// What a query finds.
+    pub fn rows(&self, query: &str) -> Vec<tokio_postgres::Row> {
+        RUNTIME.block_on(self.0.query(query, &[])).unwrap()
     }
 
     fn number(&self, query: &str) -> i64 {

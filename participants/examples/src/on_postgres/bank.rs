@@ -1,28 +1,13 @@
-//! The bank on PostgreSQL: it keeps what it has done and answered, and may be killed.
-//!
-//! | table | |
-//! |---|---|
-//! | `accounts` | `balance_cents`, of it `held_cents`; neither can be negative, nor more held than there is |
-//! | `postings` | every change of a balance, by transaction, branch and operation; with the openings they are the balances |
-//!
-//! A vote is a hold (try/confirm/cancel: others see the money, and cannot spend it), or with [`Votes::Prepared`] a
-//! prepared transaction of PostgreSQL, which holds the rows of its accounts until it is ended.
+//! The bank on PostgreSQL.
 
-use sagamore_participant::{
-    Command, Effect, Fault, Handle, Participant, Payload, Runtime, RuntimeError, read_data,
-};
-use sagamore_participant_postgres::tokio_postgres::{Config, Error};
-use sagamore_participant_postgres::{OpenError, PostgresOptions, PostgresStore, Tx};
-use serde::Deserialize;
+use sagamore_participant::{Command, Effect, Fault, Participant, Payload};
+use sagamore_participant_postgres::{PostgresStore, Tx};
 
-use crate::bank::Posted;
+use crate::bank::{Following, NAME, Posted, Posting};
+use crate::database::Votes;
 use crate::injection::Injection;
-use crate::run::Settings;
 
-const NAME: &str = "bank";
-
-/// What the business keeps.
-pub const TABLES: &str = "
+pub(super) const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS accounts (
         account       TEXT PRIMARY KEY,
         opening_cents BIGINT NOT NULL,
@@ -40,87 +25,19 @@ pub const TABLES: &str = "
         PRIMARY KEY (subject, birth, step, branch, operation)
     )";
 
-/// What a vote is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Votes {
-    /// A row that says so.
-    Holds,
-    /// A prepared transaction.
-    Prepared,
+pub(super) struct Bank {
+    /// The store's options say the same.
+    pub(super) votes: Votes,
+    pub(super) opening_cents: i64,
+    pub(super) injection: Injection,
 }
 
-/// Why it does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
-    /// Not an address of PostgreSQL.
-    #[error("not a URL of PostgreSQL: {0}")]
-    Url(Error),
-    /// The database is away, or not fit.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The runtime does not run.
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
-}
-
-/// Starts it on this database. Of `settings` it heeds runtime, failures and the opening of accounts.
-pub fn spawn(url: &str, votes: Votes, settings: &Settings) -> Result<Handle, SpawnError> {
-    let config: Config = url.parse().map_err(SpawnError::Url)?;
-    // Several participants may share a database, and its accounts; what they have answered is their own.
-    let schema = settings.runtime.participant.to_string();
-    let options = PostgresOptions { schema, xa: votes == Votes::Prepared, ..PostgresOptions::default() };
-    let store = PostgresStore::open(config, options, TABLES)?;
-    let opening_cents = i64::try_from(settings.opening_cents).unwrap_or(i64::MAX);
-    let bank = Bank { votes, opening_cents, injection: settings.injection.clone() };
-    Ok(Runtime::spawn(bank, store, &settings.runtime)?)
-}
-
-/// The participant.
-pub struct Bank {
-    /// What a vote is; the store's options say the same.
-    pub votes: Votes,
-    /// What every account has when it is first seen.
-    pub opening_cents: i64,
-    /// Failures on demand.
-    pub injection: Injection,
-}
-
-/// `data` of `execute` and `prepare`: one of the two amounts.
-#[derive(Deserialize)]
-struct Posting {
-    account: String,
-    #[serde(default)]
-    debit_cents: u32,
-    #[serde(default)]
-    credit_cents: u32,
-}
-
-impl Posting {
-    /// What the balance changes by.
-    fn change(&self) -> i64 {
-        i64::from(self.credit_cents) - i64::from(self.debit_cents)
-    }
-}
-
-/// `data` of what follows.
-#[derive(Deserialize)]
-struct Following {
-    input: Posting,
+/// What the balance changes by. An amount that has been read is one.
+fn change(posting: &Posting) -> i64 {
+    posting.credit_cents.cast_signed() - posting.debit_cents.cast_signed()
 }
 
 impl Bank {
-    fn posting(&self, command: &Command<'_>) -> Result<Posting, Effect> {
-        if let Some(refusal) = self.injection.refusal(NAME, command) {
-            return Err(refusal);
-        }
-        let posting: Posting = read_data(command)?;
-        let one_amount = (posting.debit_cents == 0) != (posting.credit_cents == 0);
-        if posting.account.is_empty() || !one_amount {
-            return Err(Effect::refused("bad-input: an account, and debit_cents or credit_cents above 0"));
-        }
-        Ok(posting)
-    }
-
     /// Changes the balance by `cents`, and writes it down, in one round trip; whether there was enough, beside what is
     /// held.
     fn post(&self, tx: &mut Tx<'_>, command: &Command<'_>, account: &str, cents: i64) -> Result<bool, Fault> {
@@ -176,16 +93,16 @@ impl Participant for Bank {
     }
 
     fn execute(&self, tx: &mut Tx<'_>, command: &Command<'_>) -> Result<Effect, Fault> {
-        let posting = match self.posting(command) {
+        let posting = match Posting::read(&self.injection, command) {
             Ok(posting) => posting,
             Err(refusal) => return Ok(refusal),
         };
-        answer(self.post(tx, command, &posting.account, posting.change())?, &posting, command)
+        answer(self.post(tx, command, &posting.account, change(&posting))?, &posting, command)
     }
 
     fn compensate(&self, tx: &mut Tx<'_>, command: &Command<'_>, _: &Payload) -> Result<(), Fault> {
         let Following { input: posting } = crate::asked(command)?;
-        if self.post(tx, command, &posting.account, -posting.change())? {
+        if self.post(tx, command, &posting.account, -change(&posting))? {
             Ok(())
         } else {
             Err(Fault::new("the credit has been spent, and cannot be taken back yet"))
@@ -193,13 +110,13 @@ impl Participant for Bank {
     }
 
     fn prepare(&self, tx: &mut Tx<'_>, command: &Command<'_>) -> Result<Effect, Fault> {
-        let posting = match self.posting(command) {
+        let posting = match Posting::read(&self.injection, command) {
             Ok(posting) => posting,
             Err(refusal) => return Ok(refusal),
         };
         let is_enough = match self.votes {
-            Votes::Prepared => self.post(tx, command, &posting.account, posting.change())?,
-            Votes::Holds => self.hold(tx, &posting.account, i64::from(posting.debit_cents))?,
+            Votes::Prepared => self.post(tx, command, &posting.account, change(&posting))?,
+            Votes::Holds => self.hold(tx, &posting.account, posting.debit_cents.cast_signed())?,
         };
         answer(is_enough, &posting, command)
     }
@@ -209,8 +126,8 @@ impl Participant for Bank {
             return Ok(());
         }
         let Following { input: posting } = crate::asked(command)?;
-        let is_let_go = self.hold(tx, &posting.account, -i64::from(posting.debit_cents))?;
-        let is_posted = self.post(tx, command, &posting.account, posting.change())?;
+        let is_let_go = self.hold(tx, &posting.account, -posting.debit_cents.cast_signed())?;
+        let is_posted = self.post(tx, command, &posting.account, change(&posting))?;
         if is_let_go && is_posted { Ok(()) } else { Err(Fault::new("what was held is not there")) }
     }
 
@@ -219,7 +136,7 @@ impl Participant for Bank {
             return Ok(());
         }
         let Following { input: posting } = crate::asked(command)?;
-        if self.hold(tx, &posting.account, -i64::from(posting.debit_cents))? {
+        if self.hold(tx, &posting.account, -posting.debit_cents.cast_signed())? {
             Ok(())
         } else {
             Err(Fault::new("what was held is not there"))
