@@ -49,6 +49,24 @@ fn a_transaction_allocates_no_more_than_it_did() {
     assert!(wrong.is_empty(), "more than a tenth more than it was:\n{}", wrong.join("\n"));
 }
 
+/// What an open order keeps allocated in the fold when a checkpoint holds it; the bound is 1.5 KiB of a process.
+const OPEN_BYTES_STORED: i64 = 1_536;
+
+#[test]
+fn an_open_transaction_keeps_no_more_than_it_did() {
+    let inbox = Inbox::record(Workload::Order, TRANSACTIONS);
+    let mut shard = empty_shard();
+    let info = measure(|| {
+        inbox.fold_starts(&mut shard);
+        let draft = shard.draft(0).expect("something was applied");
+        drop(shard.complete(draft, &[]));
+    });
+    assert_eq!(u64::try_from(shard.open_count()), Ok(TRANSACTIONS));
+    let each = info.bytes_current / i64::try_from(TRANSACTIONS).expect("a small number");
+    println!("{each} bytes an open transaction, {OPEN_BYTES_STORED} stored");
+    assert!(each <= OPEN_BYTES_STORED + OPEN_BYTES_STORED / 10, "{each}, {OPEN_BYTES_STORED} stored");
+}
+
 #[test]
 fn the_count_is_the_same_every_time() {
     let [first, second] = [fold(Workload::Order), fold(Workload::Order)];
