@@ -187,7 +187,8 @@ impl Runtime {
 
         let config = settings.clients.participant_consumer(&group, &client_id);
         let replies = Arc::new(Replies::new(
-            settings.clients.client_producer(&client_id),
+            settings.clients.clone(),
+            client_id,
             Topic::Inbox.name(&settings.prefix),
             settings.has_content_type,
             Arc::clone(&shared),
@@ -465,6 +466,7 @@ impl<W: Work> Poller<W> {
                 if !batch.is_empty() {
                     let free = self.crew.work(batch);
                     self.recycle(free);
+                    self.replies.look_around();
                 }
             } else {
                 self.wait_for_room();

@@ -36,6 +36,7 @@ mod kafka;
 mod logs;
 mod operator;
 mod participant;
+mod participant_check;
 mod points;
 mod predict;
 mod server;

@@ -19,7 +19,7 @@ use super::exit::{Exit, Failure, Outcome};
 use super::kafka::KafkaArgs;
 use super::output::{self, Printer};
 use super::points::{self, PointsArgs};
-use super::signals;
+use super::{participant_check, signals};
 
 /// How often a database that is away is looked for.
 const OPENS_EVERY: Duration = Duration::from_millis(500);
@@ -41,6 +41,8 @@ pub enum ParticipantCommand {
     Points(PointsArgs),
     /// Whether replicas are equal, row by row.
     Compare(CompareArgs),
+    /// Plays coordinator against a participant in any language, and names the rules it breaks; then the exit code is 10.
+    Check(Box<participant_check::CheckArgs>),
     #[command(flatten)]
     Doubt(DoubtCommand),
 }
@@ -109,7 +111,7 @@ struct Report {
 impl ParticipantCommand {
     /// Whether its log is what people look at.
     pub fn is_long_lived(&self) -> bool {
-        !matches!(self, Self::Compare(_) | Self::Doubt(_))
+        !matches!(self, Self::Compare(_) | Self::Check(_) | Self::Doubt(_))
     }
 }
 
@@ -123,6 +125,7 @@ pub fn run(command: &ParticipantCommand, printer: Printer) -> Outcome {
         ParticipantCommand::Replica(args) => example(Kind::Replica, args, printer),
         ParticipantCommand::Points(args) => points::run(args, printer),
         ParticipantCommand::Compare(args) => compare::run(args, printer),
+        ParticipantCommand::Check(args) => participant_check::run(args, printer),
         ParticipantCommand::Doubt(command) => doubt::run(command, printer),
     }
 }

@@ -10,12 +10,13 @@ use sagamore_fuzz::root;
 /// Words that make a constant a limit.
 const WORDS: [&str; 7] = ["MAX", "MIN", "LEAST", "LIMIT", "CREDIT", "LEASES", "BYTES"];
 /// Where limits are looked for.
-const FOLDERS: [&str; 6] = [
+const FOLDERS: [&str; 7] = [
     "orchestrator/decider/src",
     "orchestrator/kafka/src",
     "orchestrator/server/src",
     "schemas/src",
     "participants/client/src",
+    "participants/kit/src",
     "participants/library/src",
 ];
 /// Not the product: what the demo does is bounded by itself.
@@ -248,6 +249,10 @@ const TABLE: &[(&str, &str, Case)] = &[
     ("participants/client/src/http.rs", "PAUSE_MAX", PATIENCE),
     ("participants/client/src/http.rs", "QUOTED_MAX", None("how much of an unknown answer a message quotes")),
     ("participants/client/src/start.rs", "WAIT_MAX", PATIENCE),
+    ("participants/kit/src/branch.rs", "ERRORS_MAX", PATIENCE),
+    ("participants/kit/src/branch.rs", "PENDINGS_MAX", PATIENCE),
+    ("participants/kit/src/inbox.rs", "ARRIVED_MAX", Test("so_many_records_are_kept_and_no_more")),
+    ("participants/kit/src/process.rs", "TAIL_BYTES", SIZE),
     ("participants/library/src/runtime/asker.rs", "PAUSE_MAX", PATIENCE),
     (
         "participants/library/src/runtime/asker.rs",
