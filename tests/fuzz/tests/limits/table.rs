@@ -439,7 +439,13 @@ fn limits() -> BTreeSet<(String, String)> {
 
 /// Files in which a case may stand.
 fn tests() -> Vec<PathBuf> {
-    let folders = ["orchestrator/decider/tests", "orchestrator/kafka", "tests/fuzz/tests", "schemas/src"];
+    let folders = [
+        "orchestrator/decider/tests",
+        "orchestrator/kafka",
+        "participants/kit/src",
+        "tests/fuzz/tests",
+        "schemas/src",
+    ];
     folders.iter().flat_map(|folder| sources(&root().join(folder))).collect()
 }
 
