@@ -224,9 +224,7 @@ impl Inbox {
         let mut assignment = TopicPartitionList::new();
         let shared = Arc::new(Shared::default());
         for partition in 0..partitions {
-            let (_, end) = consumer
-                .fetch_watermarks(&topic, partition, REQUEST_TIMEOUT)
-                .map_err(kafka("find the end of the inbox"))?;
+            let end = end_of(&consumer, &topic, partition)?;
             assignment
                 .add_partition_offset(&topic, partition, Offset::Offset(end))
                 .map_err(kafka("read the inbox"))?;
@@ -288,10 +286,7 @@ impl Inbox {
             let positions = self.shared.shelf().positions.clone();
             let mut behind = None;
             for (partition, position) in &positions {
-                let (_, end) = self
-                    .consumer
-                    .fetch_watermarks(&self.topic, *partition, REQUEST_TIMEOUT)
-                    .map_err(|cause| CheckError::Kafka { doing: "find the end of the inbox", cause })?;
+                let end = end_of(&self.consumer, &self.topic, *partition)?;
                 if end > *position {
                     behind = Some((*partition, *position, end));
                 }
@@ -307,6 +302,20 @@ impl Inbox {
                 return Ok(());
             }
             thread::sleep(PULSE);
+        }
+    }
+}
+
+/// Where the next record of a partition will stand. A topic that is new may have no leader that everybody knows.
+fn end_of(consumer: &BaseConsumer<EndsAreNoErrors>, topic: &str, partition: i32) -> Result<i64, CheckError> {
+    let until = Instant::now() + REQUEST_TIMEOUT;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) {
+            Ok((_, end)) => return Ok(end),
+            Err(cause) if Instant::now() >= until => {
+                return Err(CheckError::Kafka { doing: "find the end of the inbox", cause });
+            }
+            Err(_) => thread::sleep(PULSE),
         }
     }
 }
