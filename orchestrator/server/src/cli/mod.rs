@@ -22,7 +22,8 @@ use output::{Format, Printer};
 
 pub mod config_file;
 pub mod exit;
-pub mod output;
+pub mod outbox;
+mod output;
 
 mod api;
 mod compare;
@@ -100,6 +101,8 @@ enum Command {
     /// The numbers the shards use.
     #[command(subcommand)]
     Settings(shard::SettingsCommand),
+    /// Outbox and inbox in a service's own PostgreSQL: it starts transactions and answers commands by SQL alone.
+    Outbox(outbox::OutboxArgs),
     /// Example participants, and what judges participants.
     #[command(subcommand)]
     Participant(participant::ParticipantCommand),
@@ -171,7 +174,7 @@ fn with_variables(command: clap::Command) -> clap::Command {
 impl Command {
     /// Whether its log is what people look at.
     fn is_long_lived(&self) -> bool {
-        matches!(self, Self::Server(_) | Self::Dev(_) | Self::Participant(_))
+        matches!(self, Self::Server(_) | Self::Dev(_) | Self::Participant(_) | Self::Outbox(_))
     }
 
     fn run(self, printer: Printer) -> Outcome {
@@ -193,6 +196,7 @@ impl Command {
             Self::Skip(args) => shard::skip(&args, printer),
             Self::Level(args) => shard::level(&args, printer),
             Self::Settings(command) => shard::settings(command, printer),
+            Self::Outbox(args) => outbox::run(args, printer),
             Self::Participant(args) => participant::run(&args, printer),
         }
     }
