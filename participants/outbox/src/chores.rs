@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sagamore_participant::barrier::{self, Row, Stored};
 use sagamore_participant::Payload;
+use sagamore_participant::barrier::{self, Row, Stored};
 use sagamore_participant_postgres::{Connection, SqlError};
 use sagamore_schemas::ids::Time;
 use uuid::Uuid;

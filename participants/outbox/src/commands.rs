@@ -158,8 +158,7 @@ impl Commands {
         for (partition, next) in &self.next {
             let held = self.held.iter().filter(|(place, _)| place.partition == *partition);
             let least = held.map(|(place, _)| place.offset).min().unwrap_or(*next).min(*next);
-            if let Err(failure) =
-                offsets.add_partition_offset(&self.topic, *partition, Offset::Offset(least))
+            if let Err(failure) = offsets.add_partition_offset(&self.topic, *partition, Offset::Offset(least))
             {
                 warn!(topic = self.topic, %failure, "an offset that is none");
                 return;

@@ -219,15 +219,7 @@ impl Inbox {
             let known = &mut known[places[&task.branch]];
             match &task.wish {
                 Wish::Command(command) => {
-                    self.on_command(
-                        connection,
-                        task,
-                        command,
-                        known,
-                        &mut horizons,
-                        &mut work,
-                        unstorable,
-                    )?;
+                    self.on_command(connection, task, command, known, &mut horizons, &mut work, unstorable)?;
                 }
                 Wish::Verdict(decided) => on_verdict(task, *decided, known, &mut work),
             }
@@ -258,9 +250,15 @@ impl Inbox {
         // No transaction is issued before it is born, nor born before the watermark it carries.
         horizon.raised = horizon.raised.max(command.watermark.min(command.issued));
         if let Some(open) = known.open.iter().find(|open| open.operation == operation) {
-            if let Place::Table(number) = open.place {
-                let token = command.replytoken.as_deref();
-                self.statements.adopt(connection, number, command.address.attempt, token)?;
+            let (attempt, token) = (command.address.attempt, command.replytoken.as_deref());
+            match open.place {
+                Place::Table(number) => self.statements.adopt(connection, number, attempt, token)?,
+                Place::Batch(index) => {
+                    let row = &mut work.rows[index];
+                    if row.attempt.is_none() {
+                        (row.attempt, row.replytoken) = (Some(attempt), token.map(str::to_owned));
+                    }
+                }
             }
             work.counters.pending += 1;
             self.answer(work, command, Answer::Pending, None, PayloadRef::Absent);
@@ -325,11 +323,7 @@ impl Inbox {
         };
         if let Some(cancelled) = cancels {
             work.rows.push(new_row(task, command, cancelled, Some(CANCELLED), None));
-            known.rows.push(Row {
-                operation: cancelled,
-                issued: command.issued,
-                answer: Stored::Cancelled,
-            });
+            known.rows.push(Row { operation: cancelled, issued: command.issued, answer: Stored::Cancelled });
         }
         let (outcome, reason, _) = wire_answer(&stored);
         let answer = if outcome == Answer::Ok { DONE } else { REFUSED };

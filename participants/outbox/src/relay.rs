@@ -38,6 +38,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_secs(2);
 /// After so long without a statement the database ends the session, and with it the lock.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How often the database hears from us at least, whatever Kafka does.
+const SPEAKS_EVERY: Duration = Duration::from_secs(1);
 /// How often one that stands by tries the lock.
 const STANDBY_INTERVAL: Duration = Duration::from_millis(250);
 /// Before what failed is tried again.
@@ -249,8 +251,11 @@ impl Relay {
         if !self.stand_by(&mut connection)? {
             return Ok(());
         }
-        let map =
-            Map { prefix: prefix.clone(), partitions: instance.partitions, route: self.settings.route.clone() };
+        let map = Map {
+            prefix: prefix.clone(),
+            partitions: instance.partitions,
+            route: self.settings.route.clone(),
+        };
         let inbox = Topic::Inbox.name(prefix);
         let commands = self.settings.participants.iter().map(|participant| {
             let kept = Inbox::new(schema, participant.clone(), &inbox);
@@ -261,7 +266,7 @@ impl Relay {
             commands: commands.collect::<Result<_, _>>()?,
             chores: Chores::new(schema, self.settings.asks_after),
         };
-        info!(%prefix, schema = schema.as_str(), "active");
+        info!(%prefix, schema = schema.as_str(), "relaying");
         self.count(|counters| counters.active = true);
         self.work(&mut connection, &mut works)?;
         self.finish(&mut connection, &mut works)?;
@@ -273,9 +278,8 @@ impl Relay {
         let key = lock_key(&[b"sagamore outbox", self.settings.schema.as_str().as_bytes()]);
         let mut is_told = false;
         while !self.is_over() {
-            let row = connection.wait(async |client| {
-                client.query_one("SELECT pg_try_advisory_lock($1)", &[&key]).await
-            })?;
+            let row = connection
+                .wait(async |client| client.query_one("SELECT pg_try_advisory_lock($1)", &[&key]).await)?;
             if row.get(0) {
                 return Ok(true);
             }
@@ -290,7 +294,7 @@ impl Relay {
 
     fn work(&self, connection: &mut Connection, works: &mut Works) -> Result<(), RelayError> {
         let share = u32::try_from(works.commands.len()).unwrap_or(u32::MAX).max(1);
-        let mut chores_at = Instant::now();
+        let (mut chores_at, mut spoke_at) = (Instant::now(), Instant::now());
         let mut patience = Duration::ZERO;
         while !self.is_over() {
             let mut counters = self.counters();
@@ -298,6 +302,10 @@ impl Relay {
             for commands in &mut works.commands {
                 let patience = if is_busy { Duration::ZERO } else { patience / share };
                 is_busy |= commands.turn(connection, patience, &mut counters)?;
+                if spoke_at.elapsed() >= SPEAKS_EVERY {
+                    spoke_at = Instant::now();
+                    connection.batch("")?;
+                }
             }
             if works.commands.is_empty() && !works.handover.is_waiting() {
                 thread::sleep(patience);

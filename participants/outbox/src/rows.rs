@@ -287,7 +287,8 @@ impl Statements {
     ) -> Result<(), SqlError> {
         let statement = connection.statement(&self.adopt)?;
         let attempt = i64::from(attempt);
-        connection.wait(async |client| client.execute(&statement, &[&number, &attempt, &replytoken]).await)?;
+        connection
+            .wait(async |client| client.execute(&statement, &[&number, &attempt, &replytoken]).await)?;
         Ok(())
     }
 
@@ -295,9 +296,7 @@ impl Statements {
         let statement = connection.statement(&self.raise)?;
         let (partition, horizon_ms) = (home.partition.0, to.epoch_ms());
         connection
-            .wait(async |client| {
-                client.execute(&statement, &[&home.instance, &partition, &horizon_ms]).await
-            })
+            .wait(async |client| client.execute(&statement, &[&home.instance, &partition, &horizon_ms]).await)
             .map(|_| ())
     }
 

@@ -22,7 +22,9 @@ pub struct Schema(String);
 
 /// Not such a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a schema has 1 to {NAME_CHARACTERS_MAX} of the characters a-z 0-9 _, and does not begin with a digit or pg_")]
+#[error(
+    "a schema has 1 to {NAME_CHARACTERS_MAX} of the characters a-z 0-9 _, and does not begin with a digit or pg_"
+)]
 pub struct SchemaError;
 
 impl std::str::FromStr for Schema {

@@ -131,10 +131,7 @@ impl Connection {
     }
 
     /// Waits for what is sent.
-    pub fn wait<T>(
-        &mut self,
-        sent: impl AsyncFnOnce(&Client) -> Result<T, Error>,
-    ) -> Result<T, SqlError> {
+    pub fn wait<T>(&mut self, sent: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, SqlError> {
         if self.is_lost {
             return Err(SqlError::Lost);
         }

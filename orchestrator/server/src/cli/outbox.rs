@@ -40,7 +40,8 @@ pub struct OutboxArgs {
 /// Runs it until it is told to end, and says what it did.
 pub fn run(args: OutboxArgs, printer: Printer) -> Outcome {
     let site = args.kafka.site()?;
-    let postgres = args.postgres.parse().map_err(|error| Failure::usage(format_args!("--postgres: {error}")))?;
+    let postgres =
+        args.postgres.parse().map_err(|error| Failure::usage(format_args!("--postgres: {error}")))?;
     let settings = Settings {
         schema: args.schema,
         prefix: site.prefix,

@@ -96,7 +96,8 @@ impl Bed {
     pub(crate) fn record(&mut self, ask: &Ask) -> Record {
         self.attempt += 1;
         let Ask { subject, key, operation, issued_ms, watermark_ms, data } = ask;
-        let time = |ms: &i64| format!("2026-11-22T16:{:02}:{:02}.{:03}Z", ms / 60_000, ms / 1_000 % 60, ms % 1_000);
+        let time =
+            |ms: &i64| format!("2026-11-22T16:{:02}:{:02}.{:03}Z", ms / 60_000, ms / 1_000 % 60, ms % 1_000);
         let value = format!(
             r#"{{"specversion":"1.0","type":"sagamore.command.v1","id":"i","source":"/sagamore","subject":"{subject}",
             "birth":"0-7","step":"s","branch":"b","operation":"{operation}","attempt":{},"definition":"d@1",
@@ -177,7 +178,11 @@ impl Bed {
             .iter()
             .map(|row| {
                 let reply: Value = serde_json::from_str(row.get(1)).unwrap();
-                assert_eq!((&reply["replytoken"], &reply["source"]), (&"t".into(), &"/stock".into()), "{reply}");
+                assert_eq!(
+                    (&reply["replytoken"], &reply["source"]),
+                    (&"t".into(), &"/stock".into()),
+                    "{reply}"
+                );
                 let text = |name: &str| reply[name].as_str().unwrap_or_default().to_owned();
                 let data = if reply["data"].is_null() { String::new() } else { reply["data"].to_string() };
                 [text("operation"), text("outcome"), text("reason"), data].join(" ").trim().to_owned()

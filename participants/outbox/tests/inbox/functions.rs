@@ -14,7 +14,9 @@ fn a_start_is_a_record_as_the_wire_has_it() {
             '2026-11-22T16:00:00.0125Z', '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01')"#
     ));
     bed.service.run(&format!("SELECT {s}.start('order-2', 'order')"));
-    let query = format!("SELECT aggregatetype, aggregateid, type, payload::text, stamps FROM {s}.outbox ORDER BY seq");
+    let query = format!(
+        "SELECT aggregatetype, aggregateid, type, payload::text, stamps FROM {s}.outbox ORDER BY seq"
+    );
     let rows = bed.relay.rows(&query, &[]);
     let text: &str = rows[0].get(3);
     let Input::Start(start) = read_input(Some(text.as_bytes())).unwrap() else { panic!("{text}") };

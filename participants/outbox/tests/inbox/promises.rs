@@ -45,7 +45,10 @@ fn each_effect_is_once_and_its_answer_is_repeated() {
     check("execute execute ok -", &format!("execute pending, execute {DONE}, 1"));
     check("execute no execute -", "execute refused none left, execute refused none left, 0");
     check("execute error - execute ok", &format!("execute error, execute {DONE}, 1"));
-    check("execute ok compensate ok compensate -", &format!("execute {DONE}, compensate ok, compensate ok, 0"));
+    check(
+        "execute ok compensate ok compensate -",
+        &format!("execute {DONE}, compensate ok, compensate ok, 0"),
+    );
 }
 
 #[test]
@@ -59,9 +62,15 @@ fn an_undoing_that_comes_first_forbids_the_doing() {
 
 #[test]
 fn a_vote_is_decided_once_by_command_or_by_verdict() {
-    check("commit prepare ok commit ok commit -", &format!("commit refused not-prepared, prepare {DONE}, commit ok, commit ok, 1"));
+    check(
+        "commit prepare ok commit ok commit -",
+        &format!("commit refused not-prepared, prepare {DONE}, commit ok, commit ok, 1"),
+    );
     check("prepare ok precommit ok commit ok -", &format!("prepare {DONE}, precommit ok, commit ok, 1"));
-    check("prepare ok abort ok abort prepare -", &format!("prepare {DONE}, abort ok, abort ok, prepare {DONE}, 0"));
+    check(
+        "prepare ok abort ok abort prepare -",
+        &format!("prepare {DONE}, abort ok, abort ok, prepare {DONE}, 0"),
+    );
     check("prepare ok commit ok abort -", &format!("prepare {DONE}, commit ok, abort refused committed, 1"));
     check("prepare ok commit! ok commit -", &format!("prepare {DONE}, commit ok, 1"));
     check("prepare ok abort! commit ok -", &format!("prepare {DONE}, commit refused aborted, 0"));
@@ -151,8 +160,12 @@ fn a_poison_command_stops_no_other() {
 #[test]
 fn so_many_may_be_open_and_what_undoes_passes() {
     let mut bed = Bed::new();
-    bed.inbox = sagamore_outbox::inbox::Inbox::new(&bed.s.parse().unwrap(), "stock".parse().unwrap(), "sagamore.inbox")
-        .with_open_max(2);
+    bed.inbox = sagamore_outbox::inbox::Inbox::new(
+        &bed.s.parse().unwrap(),
+        "stock".parse().unwrap(),
+        "sagamore.inbox",
+    )
+    .with_open_max(2);
     let executes: Vec<Ask> = (0..3).map(|n| Ask::new(&format!("t{n}"), "execute")).collect();
     bed.ask(&executes);
     assert_eq!(bed.replies(), ["execute error too many commands are open: 2"]);
