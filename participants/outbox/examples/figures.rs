@@ -67,7 +67,10 @@ fn main() -> Result<(), Failure> {
     ))?;
     let begun = Instant::now();
     let relay = site.relay()?;
-    site.wait(&mut connection, "SELECT count(*) FROM sagamore.outbox", 0)?;
+    let left = "SELECT count(*) FROM sagamore.outbox";
+    while connection.wait(async |client| client.query_one(left, &[]).await)?.get::<_, i64>(0) > 0 {
+        thread::sleep(Duration::from_millis(10));
+    }
     println!("starts that waited: {:.0}/s", rate(STARTS, begun));
     let mut inbox = site.inbox()?;
     println!(
@@ -140,13 +143,6 @@ impl Site {
         }
         consumer.assign(&places)?;
         Ok(consumer)
-    }
-
-    fn wait(&self, connection: &mut Connection, query: &str, goal: i64) -> Result<(), Failure> {
-        while connection.wait(async |client| client.query_one(query, &[]).await)?.get::<_, i64>(0) != goal {
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
     }
 
     fn command(

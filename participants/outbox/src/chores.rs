@@ -138,7 +138,7 @@ impl Chores {
                 connection.wait(async |client| client.execute(&statement, &[&numbers]).await)?;
             }
             // Births rise with time: behind a young branch nearly all are younger.
-            let goes_on = !is_end && !(has_young && numbers.is_empty());
+            let goes_on = !(is_end || has_young && numbers.is_empty());
             self.cursors.insert((instance, home), last.filter(|_| goes_on).unwrap_or_default());
             if !goes_on {
                 break;

@@ -15,7 +15,7 @@
 //! | `schema` | the tables and functions that services use (`schema.sql`) |
 //! | `route` | pure: where a row of the outbox goes, or why nowhere |
 //! | `handover` ◀ `lookup` | takes rows in order, sends them, deletes what was acknowledged |
-//! | `inbox` ◀ `rows` | commands into the table, decided by the barrier of the participant library |
+//! | `inbox` ◀ `batch` ◀ `rows` | commands into the table, decided by the barrier of the participant library |
 //! | `commands` | which commands have come, and how far they are kept |
 //! | `chores` | inquiries of branches in doubt; purging behind the watermark |
 //! | `relay` | the thread |
@@ -28,6 +28,7 @@
 //!
 //! Deliberately absent: business code, a pool, TLS to the database.
 
+mod batch;
 mod chores;
 mod commands;
 mod counters;

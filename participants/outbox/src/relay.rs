@@ -211,8 +211,9 @@ impl Relay {
     fn run(&self) -> Result<(), RelayError> {
         let (mut has_worked, mut is_told) = (false, false);
         while !self.is_over() {
-            let Err(error) = self.live(&mut has_worked, &mut is_told) else { continue };
+            let lived = self.live(&mut has_worked, &mut is_told);
             self.count(|counters| counters.active = false);
+            let Err(error) = lived else { continue };
             if !error.is_away() && !has_worked {
                 return Err(error);
             }

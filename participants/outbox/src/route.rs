@@ -2,7 +2,7 @@
 //!
 //! | `aggregatetype` | topic | partition | value |
 //! |---|---|---|---|
-//! | `inbox` | `<prefix>.inbox` | the home: murmur2 of the transaction id, which is the key | the whole record, a CloudEvent |
+//! | `inbox` | `<prefix>.inbox` | the home: murmur2 of the transaction id, which is the key | the whole record |
 //! | anything else | `<route>.<aggregatetype>` | by the key, as the Java client does it | the payload; none is a tombstone |
 //!
 //! A reply belongs to the partition in the `replyto` of its command. That is the home of its transaction (children

@@ -201,9 +201,6 @@ impl Statements {
         if rows.is_empty() {
             return Ok(());
         }
-        fn column<T>(rows: &[NewRow], part: impl Fn(&NewRow) -> T) -> Vec<T> {
-            rows.iter().map(part).collect()
-        }
         let key = column(rows, |row| row.key.clone());
         let instance = column(rows, |row| row.branch.instance);
         let home = column(rows, |row| row.branch.birth.partition.0);
@@ -313,6 +310,10 @@ impl Statements {
             connection.wait(async |client| client.query_one(&statement, &[&participant, &limit]).await)?;
         Ok(usize::try_from(row.get::<_, i64>(0)).unwrap_or(usize::MAX))
     }
+}
+
+fn column<T>(rows: &[NewRow], part: impl Fn(&NewRow) -> T) -> Vec<T> {
+    rows.iter().map(part).collect()
 }
 
 /// The table has no others: only this relay and its functions write operations.

@@ -77,7 +77,7 @@ impl Site {
         Topic::Inbox.name(&self.prefix)
     }
 
-    pub(crate) fn home(&self, id: &str) -> i32 {
+    pub(crate) fn home(id: &str) -> i32 {
         partition_of(id.as_bytes(), i32::from(SHARDS)).0
     }
 
@@ -127,7 +127,7 @@ impl Site {
         issued: &str,
         watermark: &str,
     ) {
-        let home = self.home(subject);
+        let home = Self::home(subject);
         let inbox = self.inbox();
         self.send(participant, subject, &format!(
             r#"{{"specversion":"1.0","type":"sagamore.command.v1","id":"i","source":"/sagamore","subject":"{subject}",
@@ -138,7 +138,7 @@ impl Site {
     }
 
     pub(crate) fn verdict(&self, participant: &str, subject: &str, birth: i64, decision: &str) {
-        let home = self.home(subject);
+        let home = Self::home(subject);
         self.send(participant, subject, &format!(
             r#"{{"specversion":"1.0","type":"sagamore.decision.v1","id":"i","source":"/sagamore","subject":"{subject}",
             "birth":"{home}-{birth}","step":"s","branch":"b","participant":"{participant}","decision":"{decision}",
