@@ -16,8 +16,9 @@ const READY_WITHIN: Duration = Duration::from_secs(40);
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 const WORKS_EVERY: Duration = Duration::from_millis(10);
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// What an active relay says of itself.
+/// What an active relay says of itself, and what one that is active no longer.
 const RELAYING: &str = "relaying";
+const NOT_RELAYING: [&str; 2] = ["standing by", "do not answer"];
 
 pub struct Bank {
     stage: Stage,
@@ -28,19 +29,14 @@ pub struct Bank {
     starts: usize,
 }
 
-struct Relay {
-    process: Process,
-    /// So many times it has said that it is active.
-    was_active: usize,
-}
+struct Relay(Process);
 
 impl Relay {
+    /// By the last that it says of itself.
     fn is_active(&self) -> bool {
-        self.said() > self.was_active
-    }
-
-    fn said(&self) -> usize {
-        self.process.log().matches(RELAYING).count()
+        let log = self.0.log();
+        let lost = NOT_RELAYING.iter().filter_map(|word| log.rfind(word)).max();
+        log.rfind(RELAYING).is_some_and(|at| lost.is_none_or(|lost| lost < at))
     }
 }
 
@@ -49,7 +45,7 @@ impl Bank {
     pub fn open(stage: &Stage, name: &'static str) -> Self {
         let database = LocalPostgres::start(&[]).unwrap_or_else(|error| panic!("{error}"));
         let url = database.url();
-        let relay = |number| Relay { process: relay(stage, name, &url, number), was_active: 0 };
+        let relay = |number| Relay(relay(stage, name, &url, number));
         let relays = [relay(1), relay(2)];
         wait::until(READY_WITHIN, &format!("a relay of {name} is active"), || {
             relays.iter().any(Relay::is_active)
@@ -64,13 +60,10 @@ impl Bank {
         let what = format!("a relay of {} is active", self.name);
         let active = wait::until_some(READY_WITHIN, &what, || self.relays.iter().rposition(Relay::is_active));
         let other = 1 - active;
-        let was_active = self.relays[other].said();
-        self.relays[other].was_active = was_active;
-        self.relays[active].process.kill();
+        self.relays[active].0.kill();
         let took = wait::until(READY_WITHIN, &what, || self.relays[other].is_active());
         self.starts += 1;
-        let process = relay(&self.stage, self.name, &self.database.url(), self.starts);
-        self.relays[active] = Relay { process, was_active: 0 };
+        self.relays[active] = Relay(relay(&self.stage, self.name, &self.database.url(), self.starts));
         took
     }
 
@@ -103,11 +96,11 @@ impl Bank {
     /// Ends the relays gracefully, and looks at what they say.
     pub fn end(&mut self) {
         for relay in &mut self.relays {
-            relay.process.signal("TERM");
-            let code = relay.process.wait(ENDS_WITHIN);
-            assert_eq!(code, 0, "{}", relay.process.log());
-            let counters: Value = serde_json::from_str(&relay.process.out()).unwrap();
-            println!("{}: {counters}", relay.process.name());
+            relay.0.signal("TERM");
+            let code = relay.0.wait(ENDS_WITHIN);
+            assert_eq!(code, 0, "{}", relay.0.log());
+            let counters: Value = serde_json::from_str(&relay.0.out()).unwrap();
+            println!("{}: {counters}", relay.0.name());
             assert_eq!((&counters["refused"], &counters["alarms"]), (&0.into(), &0.into()));
         }
     }
