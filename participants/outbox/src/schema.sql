@@ -111,8 +111,9 @@ DECLARE
 BEGIN
     SELECT c.number INTO taken FROM {s}.commands c
         WHERE c.answer IS NULL AND c.participant = take.participant
+            -- `OFFSET 0`: looked up row by row; joined, all that is open would be read for each one taken.
             AND NOT EXISTS (SELECT FROM {s}.commands e WHERE e.answer IS NULL AND e.participant = take.participant
-                AND e.key = c.key AND e.number < c.number)
+                AND e.key = c.key AND e.number < c.number OFFSET 0)
         ORDER BY c.number LIMIT 1 FOR UPDATE OF c SKIP LOCKED;
     RETURN QUERY SELECT t.* FROM {s}.todo t WHERE t.number = taken;
 END $$;
