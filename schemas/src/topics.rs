@@ -19,6 +19,10 @@ use uuid::Uuid;
 
 use crate::ids::{Name, Partition};
 
+mod kafka_only;
+
+pub use kafka_only::KafkaOnlyTopic;
+
 const SECOND_MS: i64 = 1_000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -593,6 +597,7 @@ mod tests {
     #[test]
     fn a_setting_stands_once_and_accepts_its_own_value() {
         let tables = Topic::ALL.map(Topic::settings).into_iter().chain([command_topic_settings()]);
+        let tables = tables.chain(KafkaOnlyTopic::ALL.map(KafkaOnlyTopic::settings));
         for table in tables {
             let keys: BTreeSet<_> = table.iter().map(|setting| setting.key).collect();
             assert_eq!(keys.len(), table.len());

@@ -28,7 +28,7 @@ use crate::journal::Journal;
 use crate::outcome::{outcome, outcome_output};
 use crate::output::{Destination, Notice, Output, Record};
 use crate::planted::{self, Defect};
-use crate::protocol::{call, decision};
+use crate::protocol::{call, decision, resolve};
 use crate::settings::Settings;
 use crate::stored::Stored;
 use crate::timers::{TimerEntry, TimerOwner, Timers};
@@ -322,11 +322,21 @@ impl Shard {
             let reason = format!("it is at revision {} by now", revision.unwrap_or_default());
             return Notice::VerbRefused { reason };
         }
+        if let Wish::Resolve(resolution) = &verb.wish {
+            entry.step = Some(resolution.step.to_string());
+            entry.branch = resolution.branch.as_deref().map(str::to_owned);
+            entry.answer = Some(resolution.outcome.into());
+            entry.payload = Some(sagamore_schemas::log::Digest256(resolution.data.sha256()));
+        }
+        let room = self.settings.transaction_bytes_max;
         let mut refusal = None;
         self.turn(birth_offset, entry, outputs, |turn, transaction| {
-            let taken = match verb.wish {
+            let taken = match &verb.wish {
                 Wish::Cancel => decision::on_cancel(turn, transaction, &verb.authority.reason),
                 Wish::Retry => call::on_retry(turn, transaction),
+                Wish::Resolve(resolution) => {
+                    resolve::on_resolve(turn, transaction, resolution, &verb.authority.reason, room)
+                }
             };
             match taken {
                 Ok(()) => Heeded::Yes,

@@ -17,6 +17,8 @@ pub const REQUEST_BYTES_MAX: u32 = 8 * 1024 * 1024;
 pub const QUEUED_RECORDS_MAX: u32 = 1_000_000;
 /// The same in KiB.
 pub const QUEUED_KIBIBYTES_MAX: u32 = 256 * 1024;
+/// Commands fetched ahead in each partition of a participant that has nothing but Kafka, in KiB: a few batches.
+pub const PARTITION_QUEUE_KIBIBYTES: u32 = 4 * 1024;
 /// How long a group waits for a silent member before others take over, in ms: the least a broker allows by default.
 pub const SESSION_TIMEOUT_MS: u32 = 6_000;
 /// How often a member reports, in ms: survivors learn of a rebalance with their next heartbeat.
@@ -182,6 +184,27 @@ impl ClientSettings {
             .set("linger.ms", "0")
             .set("queue.buffering.max.messages", QUEUED_RECORDS_MAX.to_string())
             .set("queue.buffering.max.kbytes", QUEUED_KIBIBYTES_MAX.to_string());
+        self.finish(config)
+    }
+
+    /// For the Kafka transactions of a participant that has nothing but Kafka, one for each partition of its commands.
+    pub fn participant_transactions(&self, transactional_id: &str) -> ClientConfig {
+        let mut config = self.checkpoint_producer(transactional_id);
+        // What is emitted to a topic that does not exist has to be told to its command before the Kafka transaction is
+        // over; by default it is looked for for 30 s.
+        config.set("topic.metadata.propagation.max.ms", "1000");
+        self.finish(config)
+    }
+
+    /// For the commands of one partition of such a participant, which it assigns itself, from where its own records say.
+    /// The group only knows who owns what.
+    pub fn participant_partition_consumer(&self, group: &str) -> ClientConfig {
+        let mut config = self.consumer(group, Isolation::ReadCommitted);
+        config
+            // Commands deleted by age are asked for again by the coordinator.
+            .set("auto.offset.reset", "earliest")
+            // There is one for each partition: the default, 64 MiB, would be many times what a batch needs.
+            .set("queued.max.messages.kbytes", PARTITION_QUEUE_KIBIBYTES.to_string());
         self.finish(config)
     }
 

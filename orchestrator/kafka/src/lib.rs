@@ -2,12 +2,14 @@
 //!
 //! - [`client`]: the properties of every kind of client, each with its reason, and which of them may be overridden;
 //! - [`topics`]: create, alter and check the topics of `sagamore_schemas::topics` on a live cluster;
+//! - [`transactions`]: Kafka transactions that can be believed;
 //! - [`embedded`]: a broker inside the process, for the demo and for tests without Java.
 //!
-//! Deliberately absent: consuming and producing. Lanes and participants own their clients and their loops.
+//! Deliberately absent: loops that consume and produce. Lanes and participants own their clients and their loops.
 
 pub mod client;
 pub mod embedded;
 pub mod topics;
+pub mod transactions;
 
 mod block_on;

@@ -26,9 +26,11 @@ use cluster::{Cluster, ConfigValue, TopicFacts};
 mod check;
 mod cluster;
 mod instance;
+mod kafka_only;
 
 pub use check::{Finding, check};
 pub use instance::{Instance, InstanceError, ensure_instance, read_instance};
+pub use kafka_only::{KafkaOnlyTopics, ensure_kafka_only_topics};
 
 /// How long one request may take, before the cluster counts as unreachable.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);

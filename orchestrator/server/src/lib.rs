@@ -11,6 +11,7 @@
 //! ```
 
 pub mod api;
+pub mod audit;
 pub mod checkpointer;
 pub mod cli;
 pub mod clock;

@@ -117,6 +117,15 @@ async fn drive(server: &Server) {
     }
     let (status, body) = post("/order-3/cancel", &json!({"reason": "too late"})).await;
     assert_eq!((status, &body["title"]), (409, &json!("wrong-state")), "{body}");
+    let resolved = json!({"reason": "too late", "step": "charge", "outcome": "ok", "data": {"receipt": "r"}});
+    let (status, body) = post("/order-3/resolve", &resolved).await;
+    assert_eq!((status, &body["title"]), (409, &json!("wrong-state")), "{body}");
+    for unfit in
+        [json!({"reason": "of what?"}), json!({"reason": "x", "step": "charge", "outcome": "perhaps"})]
+    {
+        let (status, body) = post("/order-3/resolve", &unfit).await;
+        assert_eq!((status, &body["title"]), (400, &json!("bad-request")), "{body}");
+    }
     let (status, body) = post("/nobody/cancel", &json!({"reason": "who?"})).await;
     assert_eq!((status, &body["title"]), (404, &json!("not-found")), "{body}");
 }

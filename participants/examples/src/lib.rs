@@ -6,16 +6,18 @@
 //! | `payment` | `{"customer": "VINET", "amount_cents": 44000}` | `{"receipt": "rcp-order-1-0-7", "amount_cents": 44000}` | `credit-limit: customer VINET` | refunds |
 //! | `shipping` | `{"country": "France", "order": …}` | `{"tracking": "trk-order-1-0-7"}` | `no-carrier: Norway` | cancels the booking |
 //! | `replica` | nothing: `prepare` takes a change of a row | | [`replica`] | |
+//! | `points` | `{"customer": "VINET", "points": 40}` | the same | `insufficient-points: customer VINET` | takes it back |
 //! | `bank` | `{"account": "alice", "debit_cents": 100}`, or `credit_cents` | `{"posting": "pst-order-1-0-7"}` | `insufficient-funds: account alice` | takes it back |
 //!
-//! `inventory` and `bank` also vote: `prepare` takes the same and holds it until `commit` or `abort`.
+//! `inventory`, `bank` and `points` also vote: `prepare` takes the same and holds it until `commit` or `abort`.
 //!
 //! Unknown fields are ignored: a line may be passed on as it stands in an order. What cannot be read is refused
 //! as `bad-input: …`. Results follow from transaction id and birth.
 //!
 //! They keep everything in memory: **a killed example has lost its stock and what it has answered**, and a command that
 //! comes again is done again. Each is one process: two instances would not know of each other's operations. With
-//! [`Settings::database`] they live in PostgreSQL instead (`on_postgres`), may be killed, and run as several.
+//! [`Settings::database`] they live in PostgreSQL instead (`on_postgres`), may be killed, and run as several. So may
+//! [`points`], which has nothing but Kafka.
 //!
 //! [`Settings::effects`] names a file that gets one JSON line for each effect, written as it is kept, for tests that
 //! trust nobody's counters:
@@ -33,6 +35,7 @@ mod run;
 pub mod bank;
 pub mod inventory;
 pub mod payment;
+pub mod points;
 pub mod replica;
 pub mod shipping;
 

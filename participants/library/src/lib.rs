@@ -20,6 +20,8 @@ pub mod store;
 
 pub use participant::{Effect, Fault, Open, Participant, read_data};
 #[cfg(feature = "kafka")]
+pub use runtime::kafka_only::{KafkaOnly, KafkaOnlySettings};
+#[cfg(feature = "kafka")]
 pub use runtime::{Counters, Handle, Runtime, RuntimeError, Settings, WhenAway};
 pub use sagamore_schemas::wire::{Command, Operation, Payload};
 pub use store::memory;

@@ -20,7 +20,9 @@
 
 mod asker;
 mod counters;
+mod desk;
 mod doubts;
+pub mod kafka_only;
 mod progress;
 mod replies;
 mod worker;
@@ -34,28 +36,33 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sagamore_kafka::client::ClientSettings;
+use sagamore_kafka::topics::TopicsError;
 use sagamore_schemas::ids::Name;
 use sagamore_schemas::topics::{Prefix, Topic, command_topic};
 use tracing::{debug, info, warn};
 
 use asker::{Asker, Asking, Rounds};
 pub use counters::Counters;
+use desk::{Desk, Taken};
 use doubts::Doubts;
 use progress::Position;
 use replies::{Replies, Shared};
-use worker::{Taken, Worker};
+use worker::Worker;
 
 use crate::participant::Participant;
-use counters::count;
 
 /// How long a poll waits for a first record: what a stop waits for at most, and nothing else.
 const IDLE_POLL: Duration = Duration::from_millis(100);
+/// Commands in flight unless told otherwise.
+const IN_FLIGHT_MAX_DEFAULT: usize = 20_000;
+/// Commands in one local transaction unless told otherwise.
+const BATCH_MAX_DEFAULT: usize = 500;
 /// How often finished work is committed unless told otherwise: one small record a turn.
 const COMMIT_INTERVAL_DEFAULT: Duration = Duration::from_millis(500);
 /// After so long without a decision a branch asks, unless told otherwise: the usual timeout of a step.
@@ -107,8 +114,8 @@ impl Settings {
             prefix,
             participant,
             workers: NonZeroUsize::MIN,
-            in_flight_max: number(20_000),
-            batch_max: number(500),
+            in_flight_max: number(IN_FLIGHT_MAX_DEFAULT),
+            batch_max: number(BATCH_MAX_DEFAULT),
             commit_interval: COMMIT_INTERVAL_DEFAULT,
             asks_after: ASKS_AFTER_DEFAULT,
             when_away: WhenAway::Error,
@@ -135,6 +142,12 @@ pub enum RuntimeError {
     /// The system gives no thread.
     #[error("thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// The topics of a participant that has nothing but Kafka cannot be made or looked at.
+    #[error(transparent)]
+    Topics(TopicsError),
+    /// The topics of a participant that has nothing but Kafka would break what it promises.
+    #[error("topics that would break a promise: {0}")]
+    Unfit(kafka_only::Unfit),
     /// A defect: a thread of the runtime panicked.
     #[error("the runtime panicked")]
     Panicked,
@@ -156,17 +169,7 @@ impl Runtime {
         let group = format!("{}.{}", settings.prefix, settings.participant);
         let topic: Arc<str> = command_topic(&settings.prefix, &settings.participant).into();
 
-        let mut config = settings.clients.participant_consumer(&group, &client_id);
-        if config.get("topic.metadata.refresh.interval.ms").is_none() {
-            config.set("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS);
-        }
-        let membership = Membership {
-            shared: Arc::clone(&shared),
-            ending: Arc::clone(&ending),
-            topic: Arc::clone(&topic),
-        };
-        let consumer: BaseConsumer<Membership> = config.create_with_context(membership)?;
-        consumer.subscribe(&[&topic])?;
+        let config = settings.clients.participant_consumer(&group, &client_id);
         let replies = Arc::new(Replies::new(
             settings.clients.client_producer(&client_id),
             Topic::Inbox.name(&settings.prefix),
@@ -183,8 +186,12 @@ impl Runtime {
             replies: Arc::clone(&replies),
             shared: Arc::clone(&shared),
             doubts: Arc::clone(&doubts),
-            topic: Arc::clone(&topic),
-            name: settings.participant.clone(),
+            desk: Desk {
+                shared: Arc::clone(&shared),
+                topic: Arc::clone(&topic),
+                inbox: replies.topic().into(),
+                name: settings.participant.clone(),
+            },
             when_away: settings.when_away,
         };
         let crew = Crew::new(settings, worker)?;
@@ -198,33 +205,26 @@ impl Runtime {
             name: settings.participant.clone(),
             rounds: Rounds::new(settings.asks_after),
         })?;
+        let poller = Poller::new(config, topic, &replies, &shared, &ending, crew)?;
         let poller = Poller {
-            consumer,
-            crew,
-            asking,
-            replies: Arc::clone(&replies),
-            shared: Arc::clone(&shared),
-            ending: Arc::clone(&ending),
-            topic,
+            asking: Some(asking),
             in_flight_max: settings.in_flight_max.get(),
             batch_max: settings.batch_max.get(),
             commit_interval: settings.commit_interval,
-            taken: Vec::new(),
-            spare: Vec::new(),
-            trouble: Trouble::default(),
-            committed_at: Instant::now(),
-            resent_at: Instant::now(),
+            ..poller
         };
-        let thread = thread::Builder::new()
-            .name(format!("{}-poll", settings.participant))
-            .spawn(move || poller.run())?;
+        let thread =
+            thread::Builder::new().name(format!("{}-poll", settings.participant)).spawn(move || {
+                poller.run();
+                Ok(())
+            })?;
         Ok(Handle { thread: Some(thread), shared, ending })
     }
 }
 
 /// A running participant. Dropped, it is stopped.
 pub struct Handle {
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<(), RuntimeError>>>,
     shared: Arc<Shared>,
     ending: Arc<AtomicU8>,
 }
@@ -244,7 +244,8 @@ impl Handle {
     pub fn join(mut self) -> Result<Counters, RuntimeError> {
         match self.thread.take().map(JoinHandle::join) {
             Some(Err(_)) => Err(RuntimeError::Panicked),
-            Some(Ok(())) | None => Ok(self.counters()),
+            Some(Ok(Err(error))) => Err(error),
+            Some(Ok(Ok(()))) | None => Ok(self.counters()),
         }
     }
 
@@ -285,6 +286,15 @@ fn asked_to_end(ending: &AtomicU8) -> Ending {
     }
 }
 
+/// What becomes of the records that a poller takes.
+trait Work: Send + 'static {
+    /// Begins with these, and returns the buffers that are free again.
+    fn work(&mut self, batch: Vec<Taken>) -> Vec<Taken>;
+
+    /// Ends what has begun.
+    fn end(self);
+}
+
 /// Those who do the work.
 enum Crew<P: Participant> {
     Inline(Box<Worker<P>>),
@@ -309,8 +319,10 @@ impl<P: Participant> Crew<P> {
         }
         Ok(Self::Threads { senders, threads })
     }
+}
 
-    /// Gives each record to the worker of its key, and returns the buffers that are free again.
+impl<P: Participant> Work for Crew<P> {
+    /// Gives each record to the worker of its key.
     fn work(&mut self, mut batch: Vec<Taken>) -> Vec<Taken> {
         match self {
             Self::Inline(worker) => {
@@ -332,7 +344,7 @@ impl<P: Participant> Crew<P> {
         }
     }
 
-    fn join(self) {
+    fn end(self) {
         match self {
             Self::Inline(_) => {}
             Self::Threads { senders, threads } => {
@@ -346,10 +358,10 @@ impl<P: Participant> Crew<P> {
 }
 
 /// The thread that owns the consumer.
-struct Poller<P: Participant> {
+struct Poller<W> {
     consumer: BaseConsumer<Membership>,
-    crew: Crew<P>,
-    asking: Asking,
+    crew: W,
+    asking: Option<Asking>,
     replies: Arc<Replies>,
     shared: Arc<Shared>,
     ending: Arc<AtomicU8>,
@@ -364,7 +376,42 @@ struct Poller<P: Participant> {
     resent_at: Instant,
 }
 
-impl<P: Participant> Poller<P> {
+impl<W: Work> Poller<W> {
+    /// Of a topic, in the group of `config`.
+    fn new(
+        mut config: ClientConfig,
+        topic: Arc<str>,
+        replies: &Arc<Replies>,
+        shared: &Arc<Shared>,
+        ending: &Arc<AtomicU8>,
+        crew: W,
+    ) -> Result<Self, RuntimeError> {
+        if config.get("topic.metadata.refresh.interval.ms").is_none() {
+            config.set("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS);
+        }
+        let membership =
+            Membership { shared: Arc::clone(shared), ending: Arc::clone(ending), topic: Arc::clone(&topic) };
+        let consumer: BaseConsumer<Membership> = config.create_with_context(membership)?;
+        consumer.subscribe(&[&topic])?;
+        Ok(Self {
+            consumer,
+            crew,
+            asking: None,
+            replies: Arc::clone(replies),
+            shared: Arc::clone(shared),
+            ending: Arc::clone(ending),
+            topic,
+            in_flight_max: IN_FLIGHT_MAX_DEFAULT,
+            batch_max: BATCH_MAX_DEFAULT,
+            commit_interval: COMMIT_INTERVAL_DEFAULT,
+            taken: Vec::new(),
+            spare: Vec::new(),
+            trouble: Trouble::default(),
+            committed_at: Instant::now(),
+            resent_at: Instant::now(),
+        })
+    }
+
     fn run(mut self) {
         info!(topic = %self.topic, "taking commands");
         while asked_to_end(&self.ending) == Ending::None {
@@ -481,7 +528,7 @@ impl<P: Participant> Poller<P> {
         drop(self.asking);
         self.shared.progress.drain();
         self.shared.progress.begin(&mut self.taken, Taken::token);
-        self.crew.join();
+        self.crew.end();
         if asked_to_end(&self.ending) == Ending::Abandon {
             return;
         }
@@ -502,9 +549,10 @@ fn take_record(shared: &Shared, spare: &mut Vec<Taken>, message: &BorrowedMessag
     record.partition = message.partition();
     record.offset = message.offset();
     record.key_hash = hash_of(message.key());
+    record.key.clear();
+    record.key.extend_from_slice(message.key().unwrap_or_default());
     record.value.clear();
     record.value.extend_from_slice(message.payload().unwrap_or_default());
-    count(&shared.counts.taken);
     Some(record)
 }
 

@@ -12,7 +12,10 @@
 //! [`memory`] forgets with its process; `sqlite` (a feature of that name) keeps everything in one file. The crate
 //! `sagamore-participant-postgres` has a store in PostgreSQL, and XA.
 
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod memory;
+mod operations;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 

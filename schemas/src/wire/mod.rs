@@ -403,29 +403,64 @@ pub struct Verb<'a> {
     /// Transaction id.
     pub subject: TransactionId,
     /// What is wanted.
-    pub wish: Wish,
+    pub wish: Wish<'a>,
     /// Who, why, on what.
     pub authority: Authority<'a>,
 }
 
 /// What a verb wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Wish {
+#[derive(Debug, Clone)]
+pub enum Wish<'a> {
     /// `sagamore.cancel.v1`: go back, if there still is a way back.
     Cancel,
     /// `sagamore.retry.v1`: try again now what is stuck or waits.
     Retry,
+    /// `sagamore.resolve.v1`: a person answers in the place of a participant, for a branch that is stuck.
+    Resolve(Resolution<'a>),
 }
 
-impl Wish {
+impl Wish<'_> {
     /// As it stands on the wire.
-    pub const fn as_str(self) -> &'static str {
+    pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Cancel => "cancel",
             Self::Retry => "retry",
+            Self::Resolve(_) => "resolve",
         }
     }
+}
+
+/// What a person has found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resolved {
+    /// `ok`: it has been done.
+    #[serde(rename = "ok")]
+    Done,
+    /// It has not been done, and will not be.
+    Refused,
+}
+
+impl From<Resolved> for Answer {
+    fn from(resolved: Resolved) -> Self {
+        match resolved {
+            Resolved::Done => Self::Ok,
+            Resolved::Refused => Self::Refused,
+        }
+    }
+}
+
+/// What a person says of a branch that is stuck.
+#[derive(Debug, Clone)]
+pub struct Resolution<'a> {
+    /// The step.
+    pub step: Cow<'a, str>,
+    /// The branch, when the step has several.
+    pub branch: Option<Cow<'a, str>>,
+    /// What has become of what was asked.
+    pub outcome: Resolved,
+    /// The result, as the participant would have answered it.
+    pub data: PayloadRef<'a>,
 }
 
 /// A verb about the shard as a whole.

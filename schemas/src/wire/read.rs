@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::envelope::Envelope;
 use super::{
     Address, Answer, Asked, Authority, ChildRequest, ChildWish, Command, Decided, DefinitionApplied, Input,
-    Inquiry, Occasion, Outcome, OutcomeKind, PayloadRef, Reply, ShardVerb, ShardWish, Start, Timer,
-    Undeliverable, Verb, Verdict, Wish,
+    Inquiry, Occasion, Outcome, OutcomeKind, PayloadRef, Reply, Resolution, Resolved, ShardVerb, ShardWish,
+    Start, Timer, Undeliverable, Verb, Verdict, Wish,
 };
 use crate::ids::{Birth, Name, TransactionId};
 
@@ -81,6 +81,10 @@ pub fn read_input(value: Option<&[u8]>) -> Result<Input<'_>, ReadError> {
         }),
         "sagamore.cancel.v1" => Input::Verb(verb(e, Wish::Cancel)?),
         "sagamore.retry.v1" => Input::Verb(verb(e, Wish::Retry)?),
+        "sagamore.resolve.v1" => {
+            let resolution = resolution(&mut e)?;
+            Input::Verb(verb(e, Wish::Resolve(resolution))?)
+        }
         "sagamore.skip.v1" => Input::Shard(shard_verb(e, ShardKind::Skip)?),
         "sagamore.level.v1" => Input::Shard(shard_verb(e, ShardKind::Level)?),
         "sagamore.settings.v1" => Input::Shard(shard_verb(e, ShardKind::Settings)?),
@@ -267,8 +271,23 @@ fn timer(mut e: Envelope<'_>) -> Result<Timer<'_>, ReadCause> {
     })
 }
 
-fn verb(mut e: Envelope<'_>, wish: Wish) -> Result<Verb<'_>, ReadCause> {
+fn verb<'a>(mut e: Envelope<'a>, wish: Wish<'a>) -> Result<Verb<'a>, ReadCause> {
     Ok(Verb { subject: parsed("subject", e.subject.take())?, wish, authority: authority(&mut e)? })
+}
+
+fn resolution<'a>(e: &mut Envelope<'a>) -> Result<Resolution<'a>, ReadCause> {
+    let told = required("outcome", e.outcome.take())?;
+    let outcome = match &*told {
+        "ok" => Resolved::Done,
+        "refused" => Resolved::Refused,
+        other => return Err(unknown("outcome", other)),
+    };
+    Ok(Resolution {
+        step: required("step", e.step.take())?,
+        branch: e.branch.take(),
+        outcome,
+        data: payload(e)?,
+    })
 }
 
 #[derive(Clone, Copy)]

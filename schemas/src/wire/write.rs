@@ -176,10 +176,19 @@ impl Verb<'_> {
         let kind = match self.wish {
             Wish::Cancel => "sagamore.cancel.v1",
             Wish::Retry => "sagamore.retry.v1",
+            Wish::Resolve(_) => "sagamore.resolve.v1",
         };
         let mut w = Writer::new(kind, &self.authority.id, COORDINATOR);
         w.text("subject", self.subject.as_str());
         w.authority(&self.authority);
+        if let Wish::Resolve(resolution) = &self.wish {
+            w.text("step", &resolution.step);
+            if let Some(branch) = &resolution.branch {
+                w.text("branch", branch);
+            }
+            w.text("outcome", Answer::from(resolution.outcome).as_str());
+            w.payload(&resolution.data);
+        }
         w.finish()
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -13,6 +15,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
 use crate::http::RUNTIME;
+use crate::wait;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -165,6 +168,20 @@ pub fn alter(bootstrap: &str, topic: &str, settings: &[(&str, &str)]) {
     }
     let altered = RUNTIME.block_on(admin(bootstrap).alter_configs([&change], &AdminOptions::new()));
     altered.expect("the broker answers")[0].as_ref().expect("a setting that can be altered");
+}
+
+/// Makes a topic that is nobody's but the test's, and waits until it can be read.
+pub fn create(bootstrap: &str, topic: &str, partitions: i32) {
+    let wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let admin = admin(bootstrap);
+    let made = RUNTIME.block_on(admin.create_topics([&wanted], &AdminOptions::new()));
+    made.expect("the broker answers")[0].as_ref().expect("a topic that can be made");
+    wait::until(REQUEST_TIMEOUT, "a new topic has leaders", || {
+        let metadata =
+            admin.inner().fetch_metadata(Some(topic), REQUEST_TIMEOUT).expect("the broker answers");
+        let partitions = metadata.topics()[0].partitions();
+        !partitions.is_empty() && partitions.iter().all(|partition| partition.leader() >= 0)
+    });
 }
 
 /// Gives a topic more partitions.

@@ -192,13 +192,13 @@ impl World {
         self.append(partition, &id, value);
     }
 
-    fn verb(&mut self, number: usize, wish: VerbWish) {
+    fn verb(&mut self, number: usize, wish: VerbWish<'_>) {
         let Ok(subject) = self.orders[number].id.parse::<TransactionId>() else { return };
         self.verb_to(subject, wish);
     }
 
     /// To a child that is open now, as an operator finds it in a list.
-    fn verb_to_child(&mut self, number: usize, wish: VerbWish) {
+    fn verb_to_child(&mut self, number: usize, wish: VerbWish<'_>) {
         let order = &self.orders[number].id;
         let of_order =
             |child: &&Transaction| child.parent.as_ref().is_some_and(|parent| parent.id.as_str() == order);
@@ -208,7 +208,7 @@ impl World {
         }
     }
 
-    fn verb_to(&mut self, subject: TransactionId, wish: VerbWish) {
+    fn verb_to(&mut self, subject: TransactionId, wish: VerbWish<'_>) {
         let partition = home(&subject, self.partitions).0;
         let key = subject.to_string();
         let value = Verb { subject, wish, authority: authority() }.to_json();

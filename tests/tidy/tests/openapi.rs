@@ -11,7 +11,8 @@ type Routes = BTreeMap<String, BTreeSet<&'static str>>;
 fn routes() -> Routes {
     let source = read("orchestrator/server/src/api/mod.rs");
     let wire = read("schemas/src/wire/mod.rs");
-    let wish = wire.split("impl Wish {").nth(1).and_then(|rest| rest.split("\n}").next()).unwrap_or_default();
+    let wish =
+        wire.split("impl Wish<'_> {").nth(1).and_then(|rest| rest.split("\n}").next()).unwrap_or_default();
     let verbs: Vec<&str> = wish.split('"').skip(1).step_by(2).collect();
     assert!(verbs.contains(&"cancel"), "the verbs were found: {verbs:?}");
     let mut routes = Routes::new();

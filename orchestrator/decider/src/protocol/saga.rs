@@ -11,10 +11,10 @@
 //! | S1 | waiting | all before it passed, and its turn | asked execute +1 | command |
 //! | S2 | waiting | its input cannot be mapped, or its `when` has no answer | refused; retriable: stuck | rollback |
 //! | S3 | waiting | rollback; or its turn, and its `when` is false | skipped | |
-//! | S4 | asked, pausing, stuck: execute | `ok`, any | done | result kept |
+//! | S4 | asked, pausing, stuck: execute | `ok`, any; stuck: resolved as `ok` | done | result kept |
 //! | S5 | asked, pausing: execute | `ok`, result too large, compensatable | unknown | rollback |
 //! | S6 | asked, pausing: execute | `refused`, any; retriable | stuck | |
-//! | S7 | asked, pausing, stuck: execute | `refused`, any; the others | refused | rollback |
+//! | S7 | asked, pausing, stuck: execute | `refused`, any; stuck: resolved as `refused`; the others | refused | rollback |
 //! | S8 | asked, pausing: execute | `expired`, any; compensatable | unknown | rollback |
 //! | S9 | asked, pausing: execute | `expired`, any; pivot, retriable | stuck | |
 //! | S10 | asked execute +n | `error` +n, timeout, undeliverable +n; tries left | pausing | |
@@ -23,7 +23,7 @@
 //! | S13 | pausing +n | its pause is over, or `retry` | asked +(n+1) | command |
 //! | S14 | asked, pausing: execute | rollback | unknown | |
 //! | S15 | done, unknown | rollback, all after it settled | asked compensate +1 | command |
-//! | S16 | asked, pausing, stuck: compensate | `ok`, any | undone | |
+//! | S16 | asked, pausing, stuck: compensate | `ok`, any; stuck: resolved as `ok` | undone | |
 //! | S17 | asked, pausing: compensate | `refused` or `expired`, any | stuck | |
 //! | S18 | asked compensate +n | `error` +n, timeout, undeliverable +n; tries left | pausing | |
 //! | S19 | asked compensate +n | `error` +n, timeout, undeliverable +n; none left | stuck | |
@@ -32,7 +32,7 @@
 //!
 //! "unknown" lasts no longer than the turn: what was asked has nothing after it that could have begun, so that its
 //! compensation is asked at once, and its late answers are S21. "Passed", "its turn" and "settled" are explained in
-//! `decision`.
+//! `decision`, "resolved" in `resolve`.
 
 use sagamore_schemas::definition::StepKind;
 use sagamore_schemas::wire::REASON_EXPIRED;

@@ -10,7 +10,7 @@
 //! | row | phase | on | becomes | and |
 //! |---|---|---|---|---|
 //! | H1 | prepared | every branch of the step is, and its turn to commit | asked precommit +1 | command |
-//! | H2 | asked, pausing, stuck: precommit | `ok`, any | precommitted | |
+//! | H2 | asked, pausing, stuck: precommit | `ok`, any; stuck: resolved as `ok` | precommitted | |
 //! | H3 | asked, pausing: precommit | `refused` or `expired`, any | stuck | |
 //! | H4 | asked precommit +n | `error` +n, timeout, undeliverable +n | pausing | without end |
 //! | H5 | precommitted | every branch of the step is | asked commit +1 | command |

@@ -22,8 +22,8 @@
 //! | P10 | asked, pausing: prepare | rollback | unknown | |
 //! | P11 | prepared | every branch of the step is, and its turn to commit | asked commit +1 | command |
 //! | P12 | prepared, unknown | rollback, all after it settled | asked abort +1 | command |
-//! | P13 | asked, pausing, stuck: commit | `ok`, any | done | |
-//! | P14 | asked, pausing, stuck: abort | `ok`, any | aborted | |
+//! | P13 | asked, pausing, stuck: commit | `ok`, any; stuck: resolved as `ok` | done | |
+//! | P14 | asked, pausing, stuck: abort | `ok`, any; stuck: resolved as `ok` | aborted | |
 //! | P15 | asked, pausing: commit, abort | `refused` or `expired`, any | stuck | |
 //! | P16 | asked commit, abort +n | `error` +n, timeout, undeliverable +n | pausing | without end |
 //! | P17 | asked | `pending` +n | asked | timeout starts anew |

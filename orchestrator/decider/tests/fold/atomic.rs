@@ -253,6 +253,32 @@ pub const CASES: &[Case] = &[
         ",
     },
     Case {
+        name: "a person answers for a branch of a group that is stuck",
+        given: "deadline=1h; pay two-phase branches=x+y attempts=1 timeout=10m",
+        when: "
+            start
+            pay/x ok
+            pay/y refused
+            pay/x expired
+            resolve pay ok which of them
+            resolve pay/x ok rolled back by hand
+        ",
+        then: "
+            start  [P1 P1]
+              -> pay/x prepare 1
+              -> pay/y prepare 1
+            pay/x ok  [P4]
+            pay/y refused  [P6 P12 T4]
+              -> pay/x abort 1
+            pay/x expired  [P15 T7]
+              = t at 4 stuck: pay/x: abort expired
+            resolve pay ok which of them
+              ! there is no such step or branch; of several branches one is to be named
+            resolve pay/x ok rolled back by hand  [P14 T6]
+              = t at 5 aborted: pay/y: refused
+        ",
+    },
+    Case {
         name: "cancel aborts before the votes are complete, and comes too late after",
         given: "pay two-phase branches=x+y",
         when: "

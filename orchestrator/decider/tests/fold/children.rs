@@ -131,6 +131,55 @@ pub const CASES: &[Case] = &[
         ",
     },
     Case {
+        name: "a person answers for what undoes a child",
+        given: "name=recharge; take",
+        when: r#"
+            define name=refund; undo=recharge@1; pay
+            define back child=refund@1; b
+            start
+            post begin back#1
+            on back#1
+            pay ok
+            post back execute 1 ok
+            post forget back#1
+            on t
+            b refused no
+            post begin back#2
+            on back#2
+            take refused gone
+            post back compensate 1 refused
+            on t
+            resolve back ok taken by hand
+        "#,
+        then: r#"
+            define name=refund; undo=recharge@1; pay
+            define back child=refund@1; b
+            start  [C1]
+              ~> begin back#1 refund@1
+            post begin back#1  [S1]
+              -> pay execute 1
+            pay ok  [S4 T1 T5]
+              = back#1 at 2 committed {"steps":{}}
+              ~> back execute 1 ok {"steps":{}}
+            post back execute 1 ok  [C3 S1]
+              ~> forget back#1
+              -> b execute 1
+            post forget back#1
+            b refused no  [S7 C15 T4]
+              ~> begin back#2 recharge@1 {"input":{},"result":{"steps":{}}}
+            post begin back#2  [S1]
+              -> take execute 1 {"input":{},"result":{"steps":{}}}
+            take refused gone  [S7 T4 T6]
+              = back#2 at 2 aborted: take: gone
+              ~> back compensate 1 refused: back#2 aborted: take: gone
+            post back compensate 1 refused  [C17 T7]
+              ~> forget back#2
+              = t at 4 stuck: back: compensate back#2 aborted: take: gone
+            resolve back ok taken by hand  [C20 T6]
+              = t at 5 compensated: b: no
+        "#,
+    },
+    Case {
         name: "a committed child is undone by what it names",
         given: "name=recharge; take",
         when: r#"

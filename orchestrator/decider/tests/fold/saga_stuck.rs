@@ -207,4 +207,113 @@ pub const CASES: &[Case] = &[
               = t at 9 compensated: c: refused
         ",
     },
+    Case {
+        name: "a person answers for a compensation that is stuck",
+        given: "a; b",
+        when: "
+            start
+            a ok
+            b refused
+            resolve a ok too early
+            a refused cannot
+            resolve a refused never mind
+            resolve b ok of another one
+            resolve nobody ok what
+            resolve a ok paid back by hand
+        ",
+        then: "
+            start  [S1]
+              -> a execute 1
+            a ok  [S4 S1]
+              -> b execute 1
+            b refused  [S7 S15 T4]
+              -> a compensate 1
+            resolve a ok too early
+              ! it is not stuck
+            a refused cannot  [S17 T7]
+              = t at 4 stuck: a: compensate cannot
+            resolve a refused never mind
+              ! it has been decided on, and can only be resolved as ok
+            resolve b ok of another one
+              ! it is not stuck
+            resolve nobody ok what
+              ! there is no such step or branch; of several branches one is to be named
+            resolve a ok paid back by hand  [S16 T6]
+              = t at 5 compensated: b: refused
+        ",
+    },
+    Case {
+        name: "a pivot of which nobody knows is resolved as done, with the result that was found",
+        given: "a; b pivot; c retriable",
+        when: "
+            start
+            a ok
+            b expired
+            resolve b ok it is in their books
+            c ok
+        ",
+        then: "
+            start  [S1]
+              -> a execute 1
+            a ok  [S4 S1]
+              -> b execute 1
+            b expired  [S9 T7]
+              = t at 3 stuck: b: execute expired
+            resolve b ok it is in their books  [S4 S1 T1]
+              -> c execute 1
+            c ok  [S4 T5]
+              = t at 5 committed {\"steps\":{\"b\":{\"by\":\"hand\"}}}
+        ",
+    },
+    Case {
+        name: "the same as not done: it turns back",
+        given: "a; b pivot; c retriable",
+        when: "
+            start
+            a ok
+            b expired
+            resolve b refused it is not in their books @2
+            resolve b refused it is not in their books
+            b ok
+            a ok
+        ",
+        then: "
+            start  [S1]
+              -> a execute 1
+            a ok  [S4 S1]
+              -> b execute 1
+            b expired  [S9 T7]
+              = t at 3 stuck: b: execute expired
+            resolve b refused it is not in their books @2
+              ! it is at revision 3 by now
+            resolve b refused it is not in their books  [S7 S3 S15 T4]
+              -> a compensate 1
+            b ok  [S21]
+            a ok  [S16 T6]
+              = t at 5 compensated: b: it is not in their books
+        ",
+    },
+    Case {
+        name: "past the decision a step can only be resolved as done",
+        given: "a pivot; b retriable",
+        when: "
+            start
+            a ok
+            b refused never
+            resolve b refused leave it out
+            resolve b ok done by hand
+        ",
+        then: "
+            start  [S1]
+              -> a execute 1
+            a ok  [S4 S1 T1]
+              -> b execute 1
+            b refused never  [S6 T7]
+              = t at 3 stuck: b: execute never
+            resolve b refused leave it out
+              ! it has been decided on, and can only be resolved as ok
+            resolve b ok done by hand  [S4 T5]
+              = t at 4 committed
+        ",
+    },
 ];

@@ -230,7 +230,7 @@ impl Scribe {
         self.verb(id, Wish::Retry, reason, None);
     }
 
-    fn verb(&mut self, id: &str, wish: Wish, reason: &str, revision: Option<u64>) {
+    fn verb(&mut self, id: &str, wish: Wish<'_>, reason: &str, revision: Option<u64>) {
         let authority = Authority { reason: reason.into(), revision, ..authority() };
         self.append(&Verb { subject: id.parse().unwrap(), wish, authority }.to_json());
     }

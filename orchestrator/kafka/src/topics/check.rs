@@ -65,10 +65,10 @@ pub fn check(settings: &ClientSettings, prefix: &Prefix) -> Result<Vec<Finding>,
 
 /// How many shards there are, and who says so.
 #[derive(Clone, Copy)]
-struct Shards {
-    count: NonZeroU16,
-    told_by: &'static str,
-    remedy: &'static str,
+pub(super) struct Shards {
+    pub(super) count: NonZeroU16,
+    pub(super) told_by: &'static str,
+    pub(super) remedy: &'static str,
 }
 
 impl Shards {
@@ -120,7 +120,7 @@ fn missing(topic: &str) -> Finding {
     }
 }
 
-fn topic_findings(
+pub(super) fn topic_findings(
     topic: &WantedTopic,
     facts: TopicFacts,
     config: Option<&BTreeMap<String, ConfigValue>>,
@@ -207,7 +207,7 @@ fn instance_finding(instance: Result<Instance, InstanceError>) -> Result<Option<
     }))
 }
 
-fn broker_findings(
+pub(super) fn broker_findings(
     id: i32,
     config: &BTreeMap<String, ConfigValue>,
     present: &BTreeMap<String, TopicFacts>,

@@ -5,7 +5,7 @@
 //! | `POST /v1/transactions[?wait=30s]` | 202 applied, 200 with the outcome under `wait`, 4xx/503 problem |
 //! | `GET /v1/transactions/{id}` | 200 view, 404 |
 //! | `GET /v1/transactions?status=&limit=` | 200, open transactions of all servers |
-//! | `POST /v1/transactions/{id}/cancel`, `…/retry` | 200 taken, 409 refused |
+//! | `POST /v1/transactions/{id}/cancel`, `…/retry`, `…/resolve` | 200 taken, 409 refused |
 //! | `POST /v1/definitions[?wait=15s]` | 201 every shard has it, 200 it had been there, 202 some may not, 409, 422 |
 //! | `GET /health/live`, `/health/ready`, `/metrics`, `/openapi.json` | |
 //!

@@ -8,6 +8,7 @@ use axum::extract::{Path, Query as UrlQuery, State};
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Json, Response};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -17,7 +18,7 @@ use sagamore_decider::output::Notice;
 use sagamore_decider::view::{STATUSES, TransactionView};
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::TransactionId;
-use sagamore_schemas::wire::{Authority, Verb, Wish};
+use sagamore_schemas::wire::{Authority, PayloadRef, Resolution, Resolved, Verb, Wish};
 
 use super::Api;
 use super::owner::FORWARDED;
@@ -38,6 +39,15 @@ struct VerbRequest {
     actor: Option<String>,
     #[serde(default)]
     revision: Option<u64>,
+    /// What is resolved, and as what.
+    #[serde(default)]
+    step: Option<String>,
+    #[serde(default)]
+    branch: Option<String>,
+    #[serde(default)]
+    outcome: Option<Resolved>,
+    #[serde(default)]
+    data: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -160,13 +170,9 @@ pub(super) async fn verb(
         let Path((id, verb)) = path?;
         let body = body?;
         let id = parsed(&id)?;
-        let wish = match verb.as_str() {
-            "cancel" => Wish::Cancel,
-            "retry" => Wish::Retry,
-            other => return Err(Problem::not_found(format!("there is no verb {other:?}: cancel or retry"))),
-        };
         let request: VerbRequest = serde_json::from_slice(&body)
             .map_err(|error| Problem::bad_request(format!("the request: {error}")))?;
+        let wish = wish(&verb, &request)?;
         let partition = home(&id, api.0.installation.partitions).0;
         let path = format!("/v1/transactions/{id}/{verb}");
         if let Some(response) = elsewhere(&api, partition, &headers, Method::POST, &path, body).await? {
@@ -176,30 +182,45 @@ pub(super) async fn verb(
             Some(revision) => Some(revision),
             None => view(&api, partition, id.clone()).await?.map(|view| view.revision),
         };
-        take(&api, partition, id, wish, request, revision).await
+        let authority = Authority {
+            id: Uuid::new_v4().to_string().into(),
+            actor: request.actor.as_deref().unwrap_or("api").into(),
+            reason: request.reason.as_str().into(),
+            revision,
+        };
+        take(&api, partition, &Verb { subject: id, wish, authority }).await
     })
     .await
 }
 
-async fn take(
-    api: &Api,
-    partition: i32,
-    id: TransactionId,
-    wish: Wish,
-    request: VerbRequest,
-    revision: Option<u64>,
-) -> Result<Response, Problem> {
+/// What is wanted, by the last word of the path.
+fn wish<'r>(verb: &str, request: &'r VerbRequest) -> Result<Wish<'r>, Problem> {
+    let VerbRequest { step, branch, outcome, data, .. } = request;
+    let says_more = step.is_some() || branch.is_some() || outcome.is_some() || data.is_some();
+    match (verb, step, outcome) {
+        ("cancel" | "retry", ..) if says_more => {
+            Err(Problem::bad_request("step, branch, outcome and data belong to resolve".to_owned()))
+        }
+        ("cancel", ..) => Ok(Wish::Cancel),
+        ("retry", ..) => Ok(Wish::Retry),
+        ("resolve", Some(step), Some(outcome)) => Ok(Wish::Resolve(Resolution {
+            step: step.into(),
+            branch: branch.as_deref().map(Into::into),
+            outcome: *outcome,
+            data: data.as_deref().map_or(PayloadRef::Absent, PayloadRef::Json),
+        })),
+        ("resolve", ..) => {
+            Err(Problem::bad_request("resolve needs a step, and outcome ok or refused".to_owned()))
+        }
+        (other, ..) => {
+            Err(Problem::not_found(format!("there is no verb {other:?}: cancel, retry or resolve")))
+        }
+    }
+}
+
+async fn take(api: &Api, partition: i32, verb: &Verb<'_>) -> Result<Response, Problem> {
+    let id = &verb.subject;
     let mut waiter = api.0.waiters.register(id.as_str(), partition);
-    let verb = Verb {
-        subject: id.clone(),
-        wish,
-        authority: Authority {
-            id: Uuid::new_v4().to_string().into(),
-            actor: request.actor.unwrap_or_else(|| "api".to_owned()).into(),
-            reason: request.reason.into(),
-            revision,
-        },
-    };
     let deadline = Instant::now() + ANSWER_MAX;
     let mine = api.append(partition, id.as_str(), &verb.to_json()).await.map_err(Problem::unavailable)?;
     loop {

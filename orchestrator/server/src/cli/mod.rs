@@ -4,6 +4,7 @@
 //!   server, participant, dev, demo     stay up
 //!   topics, define                     talk to Kafka
 //!   predict                            reckons
+//!   audit                              folds the log again
 //!   skip, level, settings              write operators' decisions to the inbox: they work without a server
 //!   start, get, wait, list, cancel, …  ask a server
 //! ```
@@ -22,10 +23,10 @@ use output::{Format, Printer};
 
 pub mod config_file;
 pub mod exit;
-pub mod outbox;
-mod output;
+pub mod output;
 
 mod api;
+mod audit;
 mod compare;
 mod define;
 mod demo;
@@ -33,13 +34,16 @@ mod dev;
 mod kafka;
 mod logs;
 mod operator;
+mod outbox;
 mod participant;
+mod points;
 mod predict;
 mod server;
 mod shard;
 mod signals;
 mod topics;
 mod transactions;
+mod verbs;
 
 /// Sagamore coordinates distributed transactions on Apache Kafka: services behind topics commit together or roll back
 /// together.
@@ -78,6 +82,9 @@ enum Command {
     Define(define::DefineCommand),
     /// How probably a definition commits, how many commands it takes and how long.
     Predict(predict::PredictArgs),
+    /// Fold the log again, compare, and tell the story of a transaction.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Start a transaction.
     Start(transactions::StartArgs),
     /// What is known of a transaction.
@@ -89,11 +96,13 @@ enum Command {
     /// How many transactions are open, by status.
     Count(transactions::CountArgs),
     /// Transactions that need a person.
-    Stuck(transactions::StuckArgs),
+    Stuck(verbs::StuckArgs),
     /// Have transactions go back, if there still is a way back.
-    Cancel(transactions::VerbArgs),
+    Cancel(verbs::VerbArgs),
     /// Try again now what is stuck or waits.
-    Retry(transactions::VerbArgs),
+    Retry(verbs::VerbArgs),
+    /// Answer in the place of a participant, for a step that is stuck.
+    Resolve(verbs::ResolveArgs),
     /// Pass over one inbox record on which a shard halted.
     Skip(shard::SkipArgs),
     /// Raise the level of all shards, after every server has been rolled out.
@@ -190,13 +199,15 @@ impl Command {
             Self::Wait(args) => transactions::wait(&args, printer),
             Self::List(args) => transactions::list(&args, printer),
             Self::Count(args) => transactions::count(&args, printer),
-            Self::Stuck(args) => transactions::stuck(&args, printer),
-            Self::Cancel(args) => transactions::verb(transactions::Verb::Cancel, &args, printer),
-            Self::Retry(args) => transactions::verb(transactions::Verb::Retry, &args, printer),
+            Self::Stuck(args) => verbs::show_stuck(&args, printer),
+            Self::Cancel(args) => verbs::verb(verbs::Verb::Cancel, &args, printer),
+            Self::Retry(args) => verbs::verb(verbs::Verb::Retry, &args, printer),
+            Self::Resolve(args) => verbs::resolve(&args, printer),
             Self::Skip(args) => shard::skip(&args, printer),
             Self::Level(args) => shard::level(&args, printer),
             Self::Settings(command) => shard::settings(command, printer),
             Self::Outbox(args) => outbox::run(args, printer),
+            Self::Audit(command) => audit::run(&command, printer),
             Self::Participant(args) => participant::run(&args, printer),
         }
     }

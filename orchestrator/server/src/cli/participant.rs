@@ -17,6 +17,7 @@ use super::compare::{self, CompareArgs};
 use super::exit::{Exit, Failure, Outcome};
 use super::kafka::KafkaArgs;
 use super::output::{self, Printer};
+use super::points::{self, PointsArgs};
 use super::signals;
 
 /// How often a database that is away is looked for.
@@ -35,6 +36,8 @@ pub enum ParticipantCommand {
     Bank(ExampleArgs),
     /// Holds the rows that other replicas hold, too.
     Replica(ExampleArgs),
+    /// Keeps points of customers, on nothing but Kafka.
+    Points(PointsArgs),
     /// Whether replicas are equal, row by row.
     Compare(CompareArgs),
 }
@@ -108,6 +111,7 @@ pub fn run(command: &ParticipantCommand, printer: Printer) -> Outcome {
         ParticipantCommand::Shipping(args) => example(Kind::Shipping, args, printer),
         ParticipantCommand::Bank(args) => example(Kind::Bank, args, printer),
         ParticipantCommand::Replica(args) => example(Kind::Replica, args, printer),
+        ParticipantCommand::Points(args) => points::run(args, printer),
         ParticipantCommand::Compare(args) => compare::run(args, printer),
     }
 }

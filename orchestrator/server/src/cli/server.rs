@@ -63,7 +63,8 @@ pub fn default_lanes() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(LANES_MAX_DEFAULT)
 }
 
-fn read_secret(file: &Path) -> Result<ReplySecret, Failure> {
+/// The secret, without line ends behind it.
+pub fn read_secret(file: &Path) -> Result<ReplySecret, Failure> {
     let wrong =
         |why: String| Failure::usage(format_args!("--reply-token-secret-file {}: {why}", file.display()));
     let mut bytes = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! `start`, `get`, `wait`, `list`, `count`, `stuck`, `cancel`, `retry`: asked of a server.
+//! `start`, `get`, `wait`, `list`, `count`: asked of a server.
 //!
 //! `start` sends the same id and the same time again until it is answered or its timeout is over, so that whatever
 //! happens on the way there is one transaction. `start --wait` lets the server wait and asks again with what is left of
@@ -9,7 +9,7 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use clap::Args;
-use sagamore_client::http::{Patience, REQUEST_TIMEOUT, Servers};
+use sagamore_client::http::{Patience, Servers};
 use sagamore_client::start::{self, Absence, StartDocument, Unanswered, Until};
 use sagamore_schemas::ids::{Span, TransactionId};
 use sagamore_schemas::wire::DefinitionRef;
@@ -18,13 +18,12 @@ use serde_json::value::RawValue;
 
 use super::api::{ServerAddress, exit_of_refusal, failure, read, servers};
 use super::exit::{Exit, Failure, Outcome};
-use super::operator::OperatorArgs;
 use super::output::{self, Printer};
 
 /// Transactions that `list` shows unless told otherwise: about as many as people scroll through.
 const LIST_LIMIT: usize = 100;
 /// Transactions that a server lists at most: beyond it, what is shown is a part.
-const LIST_MAX: usize = 1_000;
+pub(super) const LIST_MAX: usize = 1_000;
 
 /// What to start.
 #[derive(Debug, Args)]
@@ -90,37 +89,6 @@ pub struct CountArgs {
     server: ServerAddress,
 }
 
-/// How many to show.
-#[derive(Debug, Args)]
-pub struct StuckArgs {
-    /// How many at most.
-    #[arg(long, value_name = "N", default_value_t = LIST_LIMIT)]
-    limit: usize,
-    #[command(flatten)]
-    server: ServerAddress,
-}
-
-/// Which ones, and why.
-#[derive(Debug, Args)]
-pub struct VerbArgs {
-    /// The transactions' ids.
-    #[arg(required = true)]
-    ids: Vec<TransactionId>,
-    #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    server: ServerAddress,
-}
-
-/// A wish about a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// Go back.
-    Cancel,
-    /// Try again.
-    Retry,
-}
-
 /// Where an open transaction stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Status {
@@ -145,15 +113,6 @@ impl Status {
     }
 }
 
-impl Verb {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Cancel => "cancel",
-            Self::Retry => "retry",
-        }
-    }
-}
-
 /// What a start came to: accepted, or ended.
 #[derive(Debug, Deserialize)]
 struct Started {
@@ -167,45 +126,45 @@ struct Started {
 
 /// A transaction as far as tables show it.
 #[derive(Debug, Deserialize)]
-struct Shown {
-    id: String,
-    status: String,
+pub(super) struct Shown {
+    pub(super) id: String,
+    pub(super) status: String,
     #[serde(default)]
-    birth: Option<String>,
+    pub(super) birth: Option<String>,
     #[serde(default)]
-    revision: Option<u64>,
+    pub(super) revision: Option<u64>,
     #[serde(default)]
-    definition: Option<String>,
+    pub(super) definition: Option<String>,
     #[serde(default)]
-    started: Option<String>,
+    pub(super) started: Option<String>,
     #[serde(default)]
-    deadline: Option<String>,
+    pub(super) deadline: Option<String>,
     #[serde(default)]
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
     #[serde(default)]
-    parent: Option<String>,
+    pub(super) parent: Option<String>,
     #[serde(default)]
-    steps: Vec<ShownStep>,
+    pub(super) steps: Vec<ShownStep>,
 }
 
 #[derive(Debug, Deserialize)]
-struct ShownStep {
-    step: String,
+pub(super) struct ShownStep {
+    pub(super) step: String,
     #[serde(default)]
-    branch: Option<String>,
+    pub(super) branch: Option<String>,
     #[serde(default)]
-    participant: Option<String>,
+    pub(super) participant: Option<String>,
     #[serde(default)]
-    child: Option<String>,
-    phase: String,
+    pub(super) child: Option<String>,
+    pub(super) phase: String,
     #[serde(default)]
-    operation: Option<String>,
+    pub(super) operation: Option<String>,
     #[serde(default)]
-    attempt: Option<u32>,
+    pub(super) attempt: Option<u32>,
     #[serde(default)]
-    due: Option<String>,
+    pub(super) due: Option<String>,
     #[serde(default)]
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -220,19 +179,10 @@ struct Count {
     transactions: usize,
 }
 
-/// What a verb came to.
-#[derive(Debug, Serialize)]
-struct Verdict {
-    id: String,
-    taken: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-}
-
 /// `start NAME[@V]`.
 pub fn start(args: &StartArgs, printer: Printer) -> Outcome {
     let servers = servers(&args.server)?;
-    let input = read_input(&args.input)?;
+    let input = read_input("--input", &args.input)?;
     let definition = args.definition.to_string();
     let document = StartDocument {
         id: &args.id,
@@ -328,20 +278,18 @@ async fn wait_for_all(servers: &Servers, args: &WaitArgs) -> Result<Vec<Box<RawV
 
 /// `list`.
 pub fn list(args: &ListArgs, printer: Printer) -> Outcome {
-    show_list(&args.server, args.status, args.limit, printer)
-}
-
-/// `stuck`.
-pub fn stuck(args: &StuckArgs, printer: Printer) -> Outcome {
-    show_list(&args.server, Some(Status::Stuck), args.limit, printer)
+    let found = fetch_list(&args.server, args.status, args.limit)?;
+    let (transactions, shown): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    printer.list(&transactions, || list_table(&shown))?;
+    Ok(Exit::Done)
 }
 
 /// `count`.
 pub fn count(args: &CountArgs, printer: Printer) -> Outcome {
     let transactions = fetch_list(&args.server, None, LIST_MAX)?;
     let mut by_status: BTreeMap<String, usize> = BTreeMap::new();
-    for raw in &transactions {
-        *by_status.entry(read_shown(raw)?.status).or_default() += 1;
+    for (_, shown) in &transactions {
+        *by_status.entry(shown.status.clone()).or_default() += 1;
     }
     let total = Count { status: "open".to_owned(), transactions: transactions.len() };
     let counts = by_status.into_iter().map(|(status, transactions)| Count { status, transactions });
@@ -353,47 +301,12 @@ pub fn count(args: &CountArgs, printer: Printer) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// `cancel ID…`, `retry ID…`.
-pub fn verb(verb: Verb, args: &VerbArgs, printer: Printer) -> Outcome {
-    let servers = servers(&args.server)?;
-    let body =
-        serde_json::json!({ "reason": args.operator.reason, "actor": args.operator.actor() }).to_string();
-    let mut verdicts = Vec::new();
-    let mut worst = Exit::Done;
-    for id in &args.ids {
-        let path = format!("{}/{}", path_of(id), verb.as_str());
-        let answer = block_on(servers.post(&path, &body, REQUEST_TIMEOUT))??;
-        let reason = if answer.is_success() {
-            None
-        } else {
-            let failure = failure(&answer);
-            worst = worst.max(failure.exit);
-            Some(failure.message)
-        };
-        verdicts.push(Verdict { id: id.to_string(), taken: reason.is_none(), reason });
-    }
-    printer.list(&verdicts, || {
-        let row = |verdict: &Verdict| {
-            let taken = if verdict.taken { "yes" } else { "no" };
-            [verdict.id.clone(), taken.to_owned(), verdict.reason.clone().unwrap_or_default()]
-        };
-        output::table(["transaction", verb.as_str(), "why not"], verdicts.iter().map(row))
-    })?;
-    Ok(worst)
-}
-
-fn show_list(server: &ServerAddress, status: Option<Status>, limit: usize, printer: Printer) -> Outcome {
-    let transactions = fetch_list(server, status, limit)?;
-    let shown: Vec<Shown> = transactions.iter().map(|raw| read_shown(raw)).collect::<Result<_, _>>()?;
-    printer.list(&transactions, || list_table(&shown))?;
-    Ok(Exit::Done)
-}
-
-fn fetch_list(
+/// Open transactions, as they were told and as tables show them.
+pub(super) fn fetch_list(
     server: &ServerAddress,
     status: Option<Status>,
     limit: usize,
-) -> Result<Vec<Box<RawValue>>, Failure> {
+) -> Result<Vec<(Box<RawValue>, Shown)>, Failure> {
     let servers = servers(server)?;
     let status = status.map(|status| format!("status={}&", status.as_str())).unwrap_or_default();
     let answer = block_on(servers.get(&format!("/v1/transactions?{status}limit={limit}")))??;
@@ -401,7 +314,8 @@ fn fetch_list(
     if listed.transactions.len() >= limit.min(LIST_MAX) {
         eprintln!("there may be more than these {}", listed.transactions.len());
     }
-    Ok(listed.transactions)
+    let shown = |raw: Box<RawValue>| read_shown(&raw).map(|shown| (raw, shown));
+    listed.transactions.into_iter().map(shown).collect()
 }
 
 fn patience(timeout: Span) -> Patience {
@@ -415,7 +329,7 @@ pub(super) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
 }
 
 /// The input as it was written: its bytes are compared when the same id comes again.
-fn read_input(given: &str) -> Result<Box<RawValue>, Failure> {
+pub(super) fn read_input(flag: &'static str, given: &str) -> Result<Box<RawValue>, Failure> {
     let (place, text) = if given == "-" {
         let mut text = String::new();
         let read = std::io::stdin().read_to_string(&mut text);
@@ -423,16 +337,16 @@ fn read_input(given: &str) -> Result<Box<RawValue>, Failure> {
         ("standard input", text)
     } else if let Some(file) = given.strip_prefix('@') {
         let text = std::fs::read_to_string(file);
-        (file, text.map_err(|error| Failure::usage(format_args!("--input {given}: {error}")))?)
+        (file, text.map_err(|error| Failure::usage(format_args!("{flag} {given}: {error}")))?)
     } else {
-        ("--input", given.to_owned())
+        (flag, given.to_owned())
     };
     RawValue::from_string(text.trim().to_owned())
         .map_err(|error| Failure::usage(format_args!("{place} is not JSON: {error}")))
 }
 
 /// Ids have no character that an URL would change.
-fn path_of(id: &TransactionId) -> String {
+pub(super) fn path_of(id: &TransactionId) -> String {
     format!("/v1/transactions/{id}")
 }
 
@@ -468,7 +382,7 @@ fn about(id: &TransactionId, failure: &Failure) -> Failure {
 
 impl ShownStep {
     /// The step, and in a group the branch.
-    fn called(&self) -> String {
+    pub(super) fn called(&self) -> String {
         self.branch.as_ref().map_or_else(|| self.step.clone(), |branch| format!("{}/{branch}", self.step))
     }
 
@@ -552,10 +466,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("input.json");
         std::fs::write(&file, format!("\n{text}\n")).unwrap();
-        assert_eq!(read_input(text).unwrap().get(), text);
-        assert_eq!(read_input(&format!("@{}", file.display())).unwrap().get(), text);
-        assert_eq!(read_input("{").unwrap_err().exit, Exit::Usage);
-        assert_eq!(read_input("@/nowhere").unwrap_err().exit, Exit::Usage);
+        assert_eq!(read_input("--input", text).unwrap().get(), text);
+        assert_eq!(read_input("--input", &format!("@{}", file.display())).unwrap().get(), text);
+        assert_eq!(read_input("--input", "{").unwrap_err().exit, Exit::Usage);
+        assert_eq!(read_input("--input", "@/nowhere").unwrap_err().exit, Exit::Usage);
     }
 
     #[test]

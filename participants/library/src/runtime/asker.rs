@@ -79,23 +79,33 @@ pub(super) struct Asker<P: Participant> {
 
 impl<P: Participant> Asker<P> {
     fn run(mut self, is_over: &AtomicBool) {
-        let mut looked_at = None::<Instant>;
         while !is_over.load(Ordering::Acquire) {
-            let now = Instant::now();
-            for due in self.doubts.take_due(now) {
-                self.end(due);
-            }
-            let interval = self.rounds.interval();
-            if looked_at.is_none_or(|looked_at| looked_at.elapsed() >= interval) {
-                looked_at = Some(now);
-                if let Err(fault) = self.look() {
-                    self.session = None;
-                    warn!(%fault, "branches in doubt are not looked for; tried again");
-                }
-            }
+            self.turn();
             let until_due = self.doubts.next_due().map(|due| due.saturating_duration_since(Instant::now()));
-            thread::sleep(until_due.unwrap_or(STOP_INTERVAL).min(STOP_INTERVAL).min(interval));
+            let pause = until_due.unwrap_or(STOP_INTERVAL).min(STOP_INTERVAL);
+            thread::sleep(pause.min(self.rounds.interval()));
         }
+    }
+
+    /// Ends those whose time is up, and looks at the next votes when it is time to.
+    pub(super) fn turn(&mut self) {
+        let now = Instant::now();
+        for due in self.doubts.take_due(now) {
+            self.end(due);
+        }
+        if !self.rounds.is_due(now) {
+            return;
+        }
+        if let Err(fault) = self.look() {
+            self.session = None;
+            warn!(%fault, "branches in doubt are not looked for; tried again");
+        }
+    }
+
+    /// Whoever comes next counts them.
+    pub(super) fn leave(&mut self) {
+        self.shared.counts.in_doubt.fetch_sub(self.rounds.counted, Ordering::Relaxed);
+        self.rounds.counted = 0;
     }
 
     /// Goes on through the votes in the store.
@@ -118,7 +128,9 @@ impl<P: Participant> Asker<P> {
             }
             if is_end {
                 let waiting = self.rounds.finish();
-                self.shared.counts.in_doubt.store(waiting, Ordering::Relaxed);
+                let before = std::mem::replace(&mut self.rounds.counted, waiting);
+                self.shared.counts.in_doubt.fetch_add(waiting, Ordering::Relaxed);
+                self.shared.counts.in_doubt.fetch_sub(before, Ordering::Relaxed);
                 return Ok(());
             }
         }
@@ -207,6 +219,9 @@ pub(super) struct Rounds {
     after: Option<Branch>,
     round: u64,
     pauses: HashMap<Branch, Pause>,
+    looked_at: Option<Instant>,
+    /// How many of those who have asked are in the counters: several askers of one process add up.
+    counted: u64,
 }
 
 struct Pause {
@@ -217,11 +232,19 @@ struct Pause {
 
 impl Rounds {
     pub(super) fn new(asks_after: Duration) -> Self {
-        Self { asks_after, after: None, round: 0, pauses: HashMap::new() }
+        Self { asks_after, after: None, round: 0, pauses: HashMap::new(), looked_at: None, counted: 0 }
     }
 
     fn interval(&self) -> Duration {
         self.asks_after.clamp(Duration::from_millis(10), ROUND_INTERVAL)
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.looked_at.is_none_or(|looked_at| now.duration_since(looked_at) >= self.interval());
+        if is_due {
+            self.looked_at = Some(now);
+        }
+        is_due
     }
 
     /// A branch is in doubt. Returns the number of its inquiry when it is to ask now.

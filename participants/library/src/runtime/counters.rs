@@ -67,6 +67,10 @@ counters! {
     contradicted,
     /// Branches that have decided by themselves, under `termination: unilateral`. Logged as warnings.
     alone,
+    /// Kafka transactions committed, by a participant that has nothing else.
+    batches,
+    /// Partitions dropped by such a participant, to be taken over again. Logged with the cause.
+    dropped,
     /// Branches in doubt now that have asked at least once, as of the last look at all of them.
     in_doubt,
 }

@@ -20,7 +20,7 @@ use super::progress::{Progress, Token};
 /// What polling thread, workers and callbacks share.
 pub(super) struct Shared {
     pub(super) progress: Progress,
-    pub(super) counts: Counts,
+    pub(super) counts: Arc<Counts>,
     /// Replies whose delivery failed, to be sent again.
     unsent: Mutex<Vec<Outgoing>>,
     has_unsent: AtomicBool,
@@ -28,9 +28,14 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new() -> Self {
+        Self::with(Arc::default())
+    }
+
+    /// Progress of its own, and counted with others.
+    pub(super) fn with(counts: Arc<Counts>) -> Self {
         Self {
             progress: Progress::new(),
-            counts: Counts::default(),
+            counts,
             unsent: Mutex::new(Vec::new()),
             has_unsent: AtomicBool::new(false),
         }

@@ -1,54 +1,28 @@
 //! A batch of commands and verdicts in one local transaction, and the replies to the commands.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sagamore_schemas::ids::Name;
-use sagamore_schemas::topics::RECORD_BYTES_MAX;
-use sagamore_schemas::wire::{
-    Asked, Command, Decided, Operation, PayloadRef, Reply, Verdict, parse_replyto, read_asked,
-};
-use tracing::{debug, error, info, warn};
+use sagamore_schemas::wire::Command;
+use tracing::{debug, warn};
 
 use super::WhenAway;
 use super::counters::count;
+use super::desk::{Desk, Done, Taken, Wish};
 use super::doubts::Doubts;
 use super::progress::Token;
 use super::replies::{Outgoing, Replies, Shared};
-use crate::barrier::{Branch, BranchKey};
-use crate::doubt::{Settled, branch_of, settle};
+use crate::barrier::BranchKey;
+use crate::doubt::Settled;
 use crate::participant::Participant;
-use crate::perform::{Answered, Work, perform};
+use crate::perform::Answered;
 use crate::store::{LocalTransaction, Store, StoreFault};
-
-/// The rest of a reply beside its `data`, generously: what is larger than a record may be is not sent.
-const ENVELOPE_BYTES: i64 = 4096;
 
 /// How often a single record is tried again when others were in its way, before it is answered `error`.
 const TRIES_MORE: u32 = 3;
 /// Before the first of these; before the next ones longer.
 const PAUSE: Duration = Duration::from_millis(2);
-
-/// One record of the command topic.
-#[derive(Default)]
-pub(super) struct Taken {
-    pub(super) token: Option<Token>,
-    pub(super) partition: i32,
-    pub(super) offset: i64,
-    pub(super) key_hash: u64,
-    pub(super) value: Vec<u8>,
-}
-
-impl Taken {
-    pub(super) fn token(&self) -> Token {
-        match self.token {
-            Some(token) => token,
-            None => unreachable!("a record gets its token when it is taken"),
-        }
-    }
-}
 
 /// One thread's part.
 pub(super) struct Worker<P: Participant> {
@@ -58,8 +32,7 @@ pub(super) struct Worker<P: Participant> {
     pub(super) replies: Arc<Replies>,
     pub(super) shared: Arc<Shared>,
     pub(super) doubts: Arc<Doubts>,
-    pub(super) topic: Arc<str>,
-    pub(super) name: Name,
+    pub(super) desk: Desk,
     pub(super) when_away: WhenAway,
 }
 
@@ -69,35 +42,6 @@ struct Task<'b> {
     wish: Wish<'b>,
 }
 
-enum Wish<'b> {
-    /// The home partition, and what is asked from there.
-    Command(i32, Command<'b>),
-    Verdict(Branch, Decided),
-}
-
-impl Task<'_> {
-    fn operation(&self) -> Operation {
-        match &self.wish {
-            Wish::Command(_, command) => command.address.operation,
-            Wish::Verdict(_, Decided::Commit) => Operation::Commit,
-            Wish::Verdict(_, Decided::Abort | Decided::Undecided | Decided::Forgotten) => Operation::Abort,
-        }
-    }
-
-    fn key(&self) -> BranchKey<'_> {
-        match &self.wish {
-            Wish::Command(_, command) => BranchKey::of(command),
-            Wish::Verdict(branch, _) => branch.key(),
-        }
-    }
-}
-
-/// What came of a task in a local transaction.
-enum Done {
-    Answered(Answered),
-    Settled(Settled),
-}
-
 impl<P: Participant> Worker<P> {
     /// Does what has not been taken away meanwhile, and leaves the batch for its buffers.
     pub(super) fn run(&mut self, batch: &mut Vec<Taken>) {
@@ -105,7 +49,7 @@ impl<P: Participant> Worker<P> {
         let mut tasks = Vec::with_capacity(batch.len());
         for taken in &*batch {
             let token = taken.token();
-            match self.read(taken) {
+            match self.desk.read(taken) {
                 None => self.shared.progress.finish(token),
                 Some(Wish::Command(home, command)) => match self.participant.before(&command) {
                     Ok(()) => tasks.push(Task { token, wish: Wish::Command(home, command) }),
@@ -113,55 +57,20 @@ impl<P: Participant> Worker<P> {
                         self.reply(token, home, command, &Answered::error(fault.reason().to_owned()));
                     }
                 },
-                Some(verdict @ Wish::Verdict(..)) => tasks.push(Task { token, wish: verdict }),
+                Some(Wish::Verdict(branch, decision)) => {
+                    self.doubts.answered(&branch);
+                    tasks.push(Task { token, wish: Wish::Verdict(branch, decision) });
+                }
             }
         }
         self.work_on(tasks);
-    }
-
-    fn read<'b>(&self, taken: &'b Taken) -> Option<Wish<'b>> {
-        let Taken { partition, offset, .. } = *taken;
-        let value = Some(taken.value.as_slice()).filter(|value| !value.is_empty());
-        let command = match read_asked(value) {
-            Ok(Asked::Command(command)) => command,
-            Ok(Asked::Verdict(verdict)) => return self.read_verdict(taken, &verdict),
-            Err(cause) => {
-                warn!(topic = %self.topic, partition, offset, %cause, "neither a command nor a verdict; passed over");
-                count(&self.shared.counts.undecodable);
-                return None;
-            }
-        };
-        match parse_replyto(&command.replyto) {
-            Some((topic, home)) if topic == self.replies.topic() => Some(Wish::Command(home.0, command)),
-            Some(_) | None => {
-                warn!(
-                    topic = %self.topic, partition, offset, replyto = %command.replyto,
-                    "replies go to the inbox and nowhere else; passed over"
-                );
-                count(&self.shared.counts.misdirected);
-                None
-            }
-        }
-    }
-
-    fn read_verdict(&self, taken: &Taken, verdict: &Verdict<'_>) -> Option<Wish<'static>> {
-        let asker = &verdict.inquiry.participant;
-        if *asker != self.name {
-            let Taken { partition, offset, .. } = *taken;
-            warn!(topic = %self.topic, partition, offset, %asker, "the answer to another participant's inquiry; passed over");
-            count(&self.shared.counts.misdirected);
-            return None;
-        }
-        let branch = branch_of(verdict);
-        self.doubts.answered(&branch);
-        Some(Wish::Verdict(branch, verdict.decision))
     }
 
     /// All in one local transaction, but for those that must have one of their own.
     fn work_on(&mut self, tasks: Vec<Task<'_>>) {
         let mut group = Vec::with_capacity(tasks.len());
         for task in tasks {
-            if self.store.is_alone(task.operation()) {
+            if self.store.is_alone(task.wish.operation()) {
                 self.work_on_group(std::mem::take(&mut group));
                 self.work_on_one(task);
             } else {
@@ -246,16 +155,11 @@ impl<P: Participant> Worker<P> {
             None => self.store.session()?,
         };
         let mut tx = self.store.begin(&mut session)?;
-        let keys: Vec<BranchKey<'_>> = tasks.iter().map(Task::key).collect();
+        let keys: Vec<BranchKey<'_>> = tasks.iter().map(|task| task.wish.key()).collect();
         tx.foresee(&keys)?;
         let mut done = Vec::with_capacity(tasks.len());
         for task in tasks {
-            done.push(match &task.wish {
-                Wish::Command(_, command) => Done::Answered(perform(&*self.participant, &mut tx, command)?),
-                Wish::Verdict(branch, decision) => {
-                    Done::Settled(settle(&*self.participant, &mut tx, branch, *decision)?)
-                }
-            });
+            done.push(task.wish.carry_out(&*self.participant, &mut tx)?);
         }
         tx.commit()?;
         // Only a session that has just worked is used again.
@@ -275,80 +179,16 @@ impl<P: Participant> Worker<P> {
                     Done::Settled(settled) => settled,
                     Done::Answered(failed) => Settled::Told(failed),
                 };
-                self.tell_settled(&branch, decision, settled);
+                self.desk.tell_settled(&branch, decision, settled);
                 self.shared.progress.finish(token);
             }
             (Wish::Command(..), Done::Settled(_)) => unreachable!("a command is answered"),
         }
     }
 
-    fn tell_settled(&self, branch: &Branch, decision: Decided, settled: Settled) {
-        let counts = &self.shared.counts;
-        let Branch { instance, subject, birth, step, branch } = branch;
-        let decision = decision.as_str();
-        match settled {
-            Settled::Told(Answered { work: Work::Failed, reason, .. }) => {
-                let reason = reason.unwrap_or_default();
-                warn!(%subject, %birth, %step, %branch, decision, %reason, "the verdict could not be carried out; asked again");
-                count(&counts.failed);
-            }
-            Settled::Told(_) => {
-                info!(%subject, %birth, %step, %branch, decision, "no longer in doubt");
-                count(&counts.settled);
-            }
-            Settled::Undecided => {
-                debug!(%subject, %birth, %step, %branch, "undecided: goes on waiting");
-                count(&counts.undecided);
-            }
-            Settled::Forgotten => {
-                error!(
-                    %instance, %subject, %birth, %step, %branch,
-                    "in doubt for ever: the transaction has ended and the coordinator no longer remembers how, so it never \
-                     had, or has lost, this branch's answer. Nothing is done. Look for the outcome of this birth in the \
-                     outcomes or the journal, and write a sagamore.decision.v1 with commit or abort to this topic"
-                );
-                count(&counts.forgotten);
-            }
-            Settled::NotInDoubt => {
-                debug!(%subject, %birth, %step, %branch, decision, "a verdict about a branch that is not in doubt");
-            }
-            Settled::Contradicted(has) => {
-                error!(
-                    %instance, %subject, %birth, %step, %branch, decision, has = has.as_str(),
-                    "a verdict against what this branch has done: it has decided alone, or coordinator or participant \
-                     has lost its memory. Nothing is done. Compare the books of all branches of this step"
-                );
-                count(&counts.contradicted);
-            }
-        }
-    }
-
     fn reply(&self, token: Token, partition: i32, command: Command<'_>, answered: &Answered) {
-        let counts = &self.shared.counts;
-        count(match answered.work {
-            Work::Effect => &counts.effects,
-            Work::Refusal => &counts.refusals,
-            Work::Repeated => &counts.repeated,
-            Work::Nothing => &counts.nothing,
-            Work::Failed => &counts.failed,
-        });
-        let key = command.address.subject.as_str().as_bytes().to_vec();
-        let mut reply = Reply {
-            address: command.address,
-            instance: command.instance,
-            source: Cow::Owned(format!("/{}", self.name)),
-            outcome: answered.outcome,
-            reason: answered.reason.as_deref().map(Cow::Borrowed),
-            replytoken: command.replytoken,
-            data: answered.data.as_ref(),
-        };
-        let is_too_large = i64::try_from(reply.data.size_bytes())
-            .is_ok_and(|bytes| bytes > RECORD_BYTES_MAX - ENVELOPE_BYTES);
-        if is_too_large {
-            reply.outcome = sagamore_schemas::wire::Answer::Error;
-            reply.reason = Some("the result is larger than a record may be".into());
-            reply.data = PayloadRef::Absent;
-        }
-        self.replies.send(Outgoing { token, partition, key, value: reply.to_json() });
+        self.desk.count(answered.work);
+        let (key, value) = self.desk.reply(command, answered);
+        self.replies.send(Outgoing { token, partition, key, value });
     }
 }

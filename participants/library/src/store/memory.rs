@@ -4,26 +4,22 @@
 //! so that a failed effect is rolled back at the cost of the effect, not of the state. A savepoint forgets the
 //! undo list: in memory, what a command has done and remembered is final when the next one begins.
 //!
-//! The memory of operations is bounded by count. The oldest branches go first, only when all they know was issued
-//! before the horizon of their home, and never while they are in doubt. When it is full, new branches are answered
-//! `error`; nothing is forgotten silently. A vote costs its `prepare` command besides, until it is decided.
+//! The memory of operations is bounded by count. When it is full, new branches are answered `error`. A vote costs its
+//! `prepare` command besides, until it is decided.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::Hash;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sagamore_schemas::ids::Time;
-use sagamore_schemas::wire::Operation;
 
+use super::operations::Operations;
 use super::{LocalTransaction, Store, StoreFault};
-use crate::barrier::{self, Branch, BranchKey, Home, Row};
+use crate::barrier::{Branch, BranchKey, Home, Row};
 use crate::doubt::{InDoubt, Vote};
 
 /// Branches remembered unless told otherwise: about 400 bytes each with a small result, so less than a gigabyte.
 pub const BRANCHES_MAX_DEFAULT: usize = 2_000_000;
-/// Branches looked at for purging with each command: more than one, so that purging overtakes inserting.
-const PURGED_PER_COMMAND: usize = 4;
 
 /// Something that can take back what was changed in it.
 pub trait Undo: Send {
@@ -158,13 +154,7 @@ pub struct MemoryStore<S> {
 
 struct Content<S> {
     state: S,
-    branches: HashMap<Arc<[u8]>, Vec<Row>>,
-    branches_max: usize,
-    /// Branches in the order in which they came, which is nearly the order in which they may be purged.
-    oldest: VecDeque<Arc<[u8]>>,
-    horizons: BTreeMap<Home, Time>,
-    /// Of branches in doubt.
-    votes: BTreeMap<Arc<[u8]>, InDoubt>,
+    operations: Operations,
 }
 
 impl<S: State> MemoryStore<S> {
@@ -175,16 +165,7 @@ impl<S: State> MemoryStore<S> {
 
     /// A store that remembers `branches_max` branches.
     pub fn with_branches_max(state: S, branches_max: usize) -> Self {
-        Self {
-            shared: Arc::new(Mutex::new(Content {
-                state,
-                branches: HashMap::new(),
-                branches_max,
-                oldest: VecDeque::new(),
-                horizons: BTreeMap::new(),
-                votes: BTreeMap::new(),
-            })),
-        }
+        Self { shared: Arc::new(Mutex::new(Content { state, operations: Operations::new(branches_max) })) }
     }
 
     /// Looks at the state between two local transactions.
@@ -194,7 +175,7 @@ impl<S: State> MemoryStore<S> {
 
     /// How many branches are remembered.
     pub fn branches(&self) -> usize {
-        self.content().branches.len()
+        self.content().operations.len()
     }
 
     fn content(&self) -> MutexGuard<'_, Content<S>> {
@@ -219,7 +200,7 @@ impl<S: State> Store for MemoryStore<S> {
     }
 
     fn begin<'t>(&'t self, (): &'t mut ()) -> Result<MemoryTransaction<'t, S>, StoreFault> {
-        Ok(MemoryTransaction { content: self.content(), key: Vec::new(), changes: Vec::new() })
+        Ok(MemoryTransaction { content: self.content() })
     }
 
     fn in_doubt(
@@ -228,52 +209,24 @@ impl<S: State> Store for MemoryStore<S> {
         after: Option<&Branch>,
         limit: usize,
     ) -> Result<Vec<InDoubt>, StoreFault> {
-        let after = after.map_or(Bound::Unbounded, |branch| {
-            let mut key = Vec::new();
-            write_key(&branch.key(), &mut key);
-            Bound::Excluded(Arc::from(key))
-        });
-        let content = self.content();
-        Ok(content
-            .votes
-            .range((after, Bound::Unbounded))
-            .take(limit)
-            .map(|(_, found)| found.clone())
-            .collect())
+        Ok(self.content().operations.in_doubt(after, limit))
     }
 }
 
 /// An open local transaction: the lock on everything.
 pub struct MemoryTransaction<'t, S: State> {
     content: MutexGuard<'t, Content<S>>,
-    /// The last key written as bytes, kept for its buffer.
-    key: Vec<u8>,
-    /// What the memory of operations has gained and lost since the savepoint.
-    changes: Vec<Change>,
-}
-
-/// What a rollback takes back.
-enum Change {
-    /// A new branch, with its first row.
-    Branch(Arc<[u8]>),
-    /// One more row of a branch.
-    Row(Arc<[u8]>),
-    /// A vote in place of what was there.
-    Vote(Arc<[u8]>, Option<InDoubt>),
 }
 
 impl<S: State> LocalTransaction for MemoryTransaction<'_, S> {
     type Business = S;
 
     fn horizon(&mut self, home: Home, watermark: Time) -> Result<Time, StoreFault> {
-        let horizon = self.content.horizons.entry(home).or_default();
-        *horizon = watermark.max(*horizon);
-        Ok(*horizon)
+        Ok(self.content.operations.horizon(home, watermark))
     }
 
     fn rows(&mut self, key: &BranchKey<'_>) -> Result<&[Row], StoreFault> {
-        write_key(key, &mut self.key);
-        Ok(self.content.branches.get(self.key.as_slice()).map_or(&[], Vec::as_slice))
+        Ok(self.content.operations.rows(key))
     }
 
     fn business(&mut self) -> &mut S {
@@ -281,48 +234,20 @@ impl<S: State> LocalTransaction for MemoryTransaction<'_, S> {
     }
 
     fn insert(&mut self, key: &BranchKey<'_>, row: Row) -> Result<(), StoreFault> {
-        write_key(key, &mut self.key);
-        let content = &mut *self.content;
-        if let Some((shared, _)) = content.branches.get_key_value(self.key.as_slice()) {
-            let shared = Arc::clone(shared);
-            let rows = content.branches.entry(Arc::clone(&shared)).or_default();
-            if rows.iter().any(|known| known.operation == row.operation) {
-                return Err(StoreFault::Conflict);
-            }
-            let is_decision = matches!(row.operation, Operation::Commit | Operation::Abort);
-            rows.push(row);
-            self.changes.push(Change::Row(Arc::clone(&shared)));
-            if is_decision && let Some(vote) = content.votes.remove(&shared) {
-                self.changes.push(Change::Vote(shared, Some(vote)));
-            }
-            return Ok(());
-        }
-        content.purge();
-        if content.branches.len() >= content.branches_max {
-            return Err(StoreFault::Full { branches_max: content.branches_max });
-        }
-        let shared: Arc<[u8]> = self.key.as_slice().into();
-        content.branches.insert(Arc::clone(&shared), vec![row]);
-        content.oldest.push_back(Arc::clone(&shared));
-        self.changes.push(Change::Branch(shared));
-        Ok(())
+        self.content.operations.insert(key, row)
     }
 
     fn keep_vote(&mut self, key: &BranchKey<'_>, vote: Vote) -> Result<(), StoreFault> {
-        write_key(key, &mut self.key);
-        let shared: Arc<[u8]> = self.key.as_slice().into();
-        let before = self.content.votes.insert(Arc::clone(&shared), InDoubt { branch: key.into(), vote });
-        self.changes.push(Change::Vote(shared, before));
+        self.content.operations.keep_vote(key, vote);
         Ok(())
     }
 
     fn vote(&mut self, key: &BranchKey<'_>) -> Result<Option<Vote>, StoreFault> {
-        write_key(key, &mut self.key);
-        Ok(self.content.votes.get(self.key.as_slice()).map(|found| found.vote.clone()))
+        Ok(self.content.operations.vote(key))
     }
 
     fn savepoint(&mut self) -> Result<(), StoreFault> {
-        self.changes.clear();
+        self.content.operations.keep();
         self.content.state.parts(&mut |part| part.keep());
         Ok(())
     }
@@ -339,27 +264,8 @@ impl<S: State> LocalTransaction for MemoryTransaction<'_, S> {
 
 impl<S: State> MemoryTransaction<'_, S> {
     fn take_back(&mut self) {
-        let content = &mut *self.content;
-        content.state.parts(&mut |part| part.undo());
-        while let Some(change) = self.changes.pop() {
-            match change {
-                Change::Branch(key) => {
-                    content.branches.remove(&key);
-                    content.oldest.pop_back();
-                }
-                Change::Row(key) => {
-                    content.branches.entry(key).and_modify(|rows| {
-                        rows.pop();
-                    });
-                }
-                Change::Vote(key, Some(before)) => {
-                    content.votes.insert(key, before);
-                }
-                Change::Vote(key, None) => {
-                    content.votes.remove(&key);
-                }
-            }
-        }
+        self.content.operations.undo_to(0);
+        self.content.state.parts(&mut |part| part.undo());
     }
 }
 
@@ -369,60 +275,10 @@ impl<S: State> Drop for MemoryTransaction<'_, S> {
     }
 }
 
-impl<S> Content<S> {
-    /// Looks at the oldest few branches and lets go what is behind the horizon.
-    fn purge(&mut self) {
-        for _ in 0..PURGED_PER_COMMAND {
-            let Some(key) = self.oldest.front() else { return };
-            let rows = self.branches.get(key).map_or(&[][..], Vec::as_slice);
-            let horizon = self.horizons.get(&home_of(key)).copied().unwrap_or_default();
-            let is_behind = rows.iter().all(|row| row.issued < horizon);
-            let is_in_doubt = barrier::in_doubt(rows);
-            if !is_behind && !is_in_doubt && self.branches.len() < self.branches_max {
-                return;
-            }
-            let Some(key) = self.oldest.pop_front() else { return };
-            if is_behind && !is_in_doubt {
-                self.branches.remove(&key);
-            } else {
-                self.oldest.push_back(key);
-            }
-        }
-    }
-}
-
-const INSTANCE_BYTES: usize = 16;
-const PARTITION_BYTES: usize = 4;
-
-/// Instance, home, offset of birth, and the names behind it, which contain no byte 0.
-fn write_key(key: &BranchKey<'_>, bytes: &mut Vec<u8>) {
-    bytes.clear();
-    bytes.extend_from_slice(key.instance.as_bytes());
-    bytes.extend_from_slice(&key.birth.partition.0.to_be_bytes());
-    bytes.extend_from_slice(&key.birth.offset.to_be_bytes());
-    for name in [key.subject.as_str(), key.step, key.branch] {
-        // The length first: step and branch of a foreign coordinator may contain anything.
-        bytes.extend_from_slice(&name.len().to_be_bytes());
-        bytes.extend_from_slice(name.as_bytes());
-    }
-}
-
-fn home_of(key: &[u8]) -> Home {
-    let (instance, rest) = key.split_at(INSTANCE_BYTES);
-    let (partition, _) = rest.split_at(PARTITION_BYTES);
-    match (instance.try_into(), partition.try_into()) {
-        (Ok(instance), Ok(partition)) => Home {
-            instance: uuid::Uuid::from_bytes(instance),
-            partition: sagamore_schemas::ids::Partition(i32::from_be_bytes(partition)),
-        },
-        _ => unreachable!("a key begins with instance and partition: {} bytes", key.len()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use sagamore_schemas::ids::TransactionId;
-    use sagamore_schemas::wire::Payload;
+    use sagamore_schemas::wire::{Operation, Payload};
     use uuid::Uuid;
 
     use super::*;

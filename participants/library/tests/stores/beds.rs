@@ -2,6 +2,8 @@
 
 use sagamore_participant::Fault;
 use sagamore_participant::memory::{MemoryStore, Table};
+use sagamore_participant::store::kafka::rehearsal::Topics;
+use sagamore_participant::store::kafka::{Bounds, KafkaStore, Tx};
 
 use crate::bed::Bed;
 
@@ -32,6 +34,32 @@ impl Bed for Memory {
 
     fn branches(&self) -> usize {
         self.0.branches()
+    }
+}
+
+/// The Kafka-only store on topics in memory: what it decides, without a Kafka that would take a minute for it.
+#[derive(Default)]
+pub(crate) struct KafkaOnly(pub(crate) Topics);
+
+impl Bed for KafkaOnly {
+    type Store = KafkaStore;
+
+    fn open(&self) -> KafkaStore {
+        KafkaStore::new(self.0.clone(), Bounds::default())
+    }
+
+    fn add(business: &mut Tx<'_>, subject: &str, change: i64) -> Result<(), Fault> {
+        let net: i64 = business.read(subject)?.unwrap_or_default();
+        business.write(subject, &(net + change))
+    }
+
+    fn net(&self, subject: &str) -> i64 {
+        let table = self.0.table();
+        table.get(subject.as_bytes()).map_or(0, |net| std::str::from_utf8(net).unwrap().parse().unwrap())
+    }
+
+    fn branches(&self) -> usize {
+        self.open().take_over().unwrap().branches()
     }
 }
 

@@ -1,4 +1,5 @@
-//! Participants on databases, all of them killed with `kill -9`: coordinators, participants, and the databases.
+//! Participants on databases, all of them killed with `kill -9`: coordinators, participants, and the databases; and one whose
+//! database is a topic.
 //!
 //! Each kind of process is killed once; `SAGAMORE_KILLS=20` for more.
 
@@ -10,6 +11,7 @@ mod flow;
 mod member;
 mod money;
 mod orders;
+mod points;
 mod replicas;
 mod transfers;
 

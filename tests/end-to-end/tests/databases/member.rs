@@ -56,6 +56,11 @@ impl Member {
         self.process = self.stage.spawn(&format!("{}.{}", self.name, self.starts), &self.arguments);
     }
 
+    /// Sends a signal, such as `STOP`.
+    pub fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
     /// Ends it gracefully; what it says of itself.
     pub fn end(&mut self) -> Value {
         self.process.signal("TERM");

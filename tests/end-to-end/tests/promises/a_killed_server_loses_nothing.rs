@@ -27,4 +27,6 @@ fn a_killed_server_loses_nothing() {
     let tally = stage.judge(&intents);
     assert!(tally.orders() >= 150, "{tally}");
     assert_known_everywhere(&stage, &intents, 2);
+    // And every record says what the fold says.
+    stage.must(&["audit", "verify"], 0);
 }

@@ -24,6 +24,7 @@ mod one_broker_of_three_may_die;
 mod orders_through_two_servers_end_right;
 mod the_demo_balances_on_a_real_kafka;
 mod unfit_topics_are_refused;
+mod what_was_altered_is_found;
 mod wrong_configuration_is_told_once;
 
 /// `sagamore`.

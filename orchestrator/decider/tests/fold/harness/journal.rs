@@ -166,6 +166,7 @@ fn child_row(entry: &Entry, before: &str, after: &str) -> &'static str {
         ("asked" | "pausing", "undone") if is("compensate") => "C16",
         ("asked" | "pausing", "stuck") if is("compensate") && refused => "C17",
         ("stuck", "asked") if entry.input == "retry" => "C18",
+        ("stuck", "done" | "undone") if entry.input == "resolve" => "C20",
         _ => panic!("no row: {before} -> {after} by {entry:?}"),
     }
 }

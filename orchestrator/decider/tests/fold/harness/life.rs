@@ -304,7 +304,7 @@ fn authority() -> Authority<'static> {
     Authority { id: "v".into(), actor: "life".into(), reason: "why not".into(), revision: None }
 }
 
-fn verb(subject: TransactionId, wish: Wish) -> Vec<u8> {
+fn verb(subject: TransactionId, wish: Wish<'_>) -> Vec<u8> {
     Verb { subject, wish, authority: authority() }.to_json()
 }
 

@@ -24,8 +24,8 @@ use sagamore_decider::output::{Destination, Notice, Output};
 use sagamore_schemas::ids::{Span, Time, TransactionId};
 use sagamore_schemas::wire::{
     Address, Answer, Asked, Authority, ChildWish, Input, Inquiry, Occasion, OutcomeKind, Payload, PayloadRef,
-    REASON_EXPIRED, Reply, ShardVerb, ShardWish, Start, Undeliverable, Verb, Verdict, Wish, read_asked,
-    read_command, read_input, read_outcome,
+    REASON_EXPIRED, Reply, Resolution, Resolved, ShardVerb, ShardWish, Start, Undeliverable, Verb, Verdict,
+    Wish, read_asked, read_command, read_input, read_outcome,
 };
 
 use super::definition::definition;
@@ -152,6 +152,7 @@ impl Player {
             }
             "cancel" => self.verb(line, Wish::Cancel, rest),
             "retry" => self.verb(line, Wish::Retry, rest),
+            "resolve" => self.resolve(line, rest),
             "settings" => {
                 let data: Payload = Payload::from_json(rest.to_owned()).unwrap();
                 self.shard_verb(line, ShardWish::Settings { data: data.as_ref() });
@@ -269,7 +270,23 @@ impl Player {
         Authority { id: "v".into(), actor: "tester".into(), reason: reason.into(), revision }
     }
 
-    fn verb(&mut self, line: &str, wish: Wish, reason: &str) {
+    /// `resolve step[/branch] ok|refused reason`.
+    fn resolve(&mut self, line: &str, rest: &str) {
+        let mut words = rest.splitn(3, ' ');
+        let (whom, outcome) = (words.next().unwrap(), words.next().unwrap());
+        let (step, branch) = whom.split_once('/').map_or((whom, None), |(step, branch)| (step, Some(branch)));
+        let outcome = match outcome {
+            "ok" => Resolved::Done,
+            "refused" => Resolved::Refused,
+            other => panic!("{line}: {other}"),
+        };
+        let data = Payload::from_json(r#"{"by":"hand"}"#.to_owned()).unwrap();
+        let data = if outcome == Resolved::Done { data.as_ref() } else { PayloadRef::Absent };
+        let resolution = Resolution { step: step.into(), branch: branch.map(Into::into), outcome, data };
+        self.verb(line, Wish::Resolve(resolution), words.next().unwrap_or("looked"));
+    }
+
+    fn verb(&mut self, line: &str, wish: Wish<'_>, reason: &str) {
         let verb = Verb { subject: self.latest.clone(), wish, authority: Self::authority(reason) };
         let effect = self.world.apply(&verb.to_json());
         self.print(line, effect);

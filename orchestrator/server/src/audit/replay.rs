@@ -1,0 +1,315 @@
+//! The fold of one shard again: what it enters into the journal, and what it sends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sagamore_decider::identity::Identity;
+use sagamore_decider::output::{Destination, Output, Record};
+use sagamore_decider::shard::Shard;
+use sagamore_schemas::ids::Time;
+use sagamore_schemas::log::{Digest128, Digest256, Sealed};
+use sagamore_schemas::topics::{Prefix, Topic, command_topic};
+use sagamore_schemas::wire::{Authority, Input, ShardVerb, ShardWish, read_input};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+/// Inputs after which the entries of the journal are taken out of the shard.
+const TAKEN_EVERY: i64 = 8_192;
+
+/// Why a fold does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A defect, or a damaged record: the owner has halted there, too (SAG-004).
+    #[error(
+        "inbox {partition}/{offset}: the fold panics: {cause}. Its shard halts there until it is skipped"
+    )]
+    Panic {
+        /// The shard.
+        partition: i32,
+        /// The record.
+        offset: i64,
+        /// What the panic says.
+        cause: String,
+    },
+    /// Another binary is needed.
+    #[error("inbox {partition}/{offset}: the level was raised to {level}, which this binary does not know")]
+    Level {
+        /// The shard.
+        partition: i32,
+        /// The record.
+        offset: i64,
+        /// The level.
+        level: u32,
+    },
+    /// Not what the fold writes: a defect.
+    #[error("an entry of the fold is not understood: {0}")]
+    Entry(#[from] serde_json::Error),
+}
+
+/// An entry of the journal, by its place in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entered {
+    /// Inbox offset of its input.
+    pub offset: i64,
+    /// Its number among those of that input.
+    pub sequence: u32,
+    /// The fold's clock at the input.
+    pub at: Time,
+    /// The chain up to it.
+    pub chain: Digest256,
+}
+
+/// An output, by what it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Said {
+    /// Hash of topic, key and value.
+    pub content: Digest128,
+    /// Hash of its id.
+    pub name: Digest128,
+    /// Inbox offset of its cause.
+    pub cause: i64,
+    /// When that was, by the broker.
+    pub at: Time,
+    /// The shard.
+    pub partition: i32,
+}
+
+/// A fold under way.
+pub struct Replay {
+    shard: Shard,
+    prefix: Prefix,
+    partition: i32,
+    /// Records that operators have passed over.
+    skips: BTreeMap<i64, Skip>,
+    taken: i64,
+    replayed: ReplayedShard,
+    scratch: Vec<Output>,
+    /// Entries whose text is wanted.
+    wanted: BTreeSet<(i64, u32)>,
+    topics: BTreeMap<Destination, String>,
+}
+
+/// Somebody's decision to pass over a record.
+#[derive(Debug, Clone)]
+pub struct Skip {
+    id: String,
+    actor: String,
+    reason: String,
+}
+
+/// What a fold has said.
+#[derive(Debug, Default)]
+pub struct ReplayedShard {
+    /// Entries, in the order of the log.
+    pub entries: Vec<Entered>,
+    /// Outputs, in the order in which they were said.
+    pub said: Vec<Said>,
+    /// Names of commands that could not be delivered, and are known to be.
+    pub undeliverable: Vec<Digest128>,
+    /// Inputs.
+    pub inputs: u64,
+    /// Texts of entries that were wanted.
+    pub texts: BTreeMap<(i64, u32), String>,
+}
+
+impl Replay {
+    /// From the beginning of an inbox partition.
+    pub fn new(identity: Identity, prefix: Prefix, skips: BTreeMap<i64, Skip>) -> Self {
+        let partition = identity.partition.0;
+        Self {
+            shard: Shard::new(identity),
+            prefix,
+            partition,
+            skips,
+            taken: 0,
+            replayed: ReplayedShard::default(),
+            scratch: Vec::new(),
+            wanted: BTreeSet::new(),
+            topics: BTreeMap::new(),
+        }
+    }
+
+    /// Keeps the text of these entries.
+    #[must_use]
+    pub fn wanting(mut self, wanted: BTreeSet<(i64, u32)>) -> Self {
+        self.wanted = wanted;
+        self
+    }
+
+    /// The shard as it is now.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// The next record. After an error it is of no use any more.
+    pub fn apply(&mut self, record: &Record<'_>) -> Result<(), ReplayError> {
+        let (partition, offset) = (self.partition, record.offset);
+        if let Some(skip) = self.skips.get(&offset) {
+            let authority = Authority {
+                id: skip.id.as_str().into(),
+                actor: skip.actor.as_str().into(),
+                reason: skip.reason.as_str().into(),
+                revision: None,
+            };
+            self.shard.skip(record, &authority);
+        } else {
+            let (shard, scratch) = (&mut self.shard, &mut self.scratch);
+            catch_unwind(AssertUnwindSafe(|| shard.apply(record, scratch))).map_err(|panic| {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                let cause = text.unwrap_or("a panic without a text").to_owned();
+                ReplayError::Panic { partition, offset, cause }
+            })?;
+        }
+        if !self.shard.is_understood() {
+            return Err(ReplayError::Level { partition, offset, level: self.shard.level() });
+        }
+        self.replayed.inputs += 1;
+        let at = self.shard.clock();
+        for output in self.scratch.drain(..) {
+            let topic = self
+                .topics
+                .entry(output.destination.clone())
+                .or_insert_with(|| topic_of(&self.prefix, &output.destination));
+            let (content, name) = digests(topic, &output);
+            self.replayed.said.push(Said { content, name, cause: offset, at, partition });
+        }
+        if let Some(value) = record.value.filter(|value| contains(value, b"undeliverable"))
+            && let Ok(Input::Undeliverable(lost)) = read_input(Some(value))
+        {
+            self.replayed.undeliverable.push(name_of(lost.address.command_id().as_bytes()));
+        }
+        if self.shard.next_offset() - self.taken >= TAKEN_EVERY {
+            self.take()?;
+        }
+        Ok(())
+    }
+
+    /// What it has said.
+    pub fn finish(mut self) -> Result<(ReplayedShard, Shard), ReplayError> {
+        self.take()?;
+        Ok((self.replayed, self.shard))
+    }
+
+    /// A checkpoint that nobody writes: with it the entries leave the shard.
+    fn take(&mut self) -> Result<(), ReplayError> {
+        let Some(draft) = self.shard.draft(self.taken) else { return Ok(()) };
+        self.taken = self.shard.next_offset();
+        let before = self.replayed.entries.len();
+        for (_, record) in self.shard.complete(draft, &[]).journal {
+            for sealed in serde_json::from_slice::<Vec<Sealed>>(&record)? {
+                let Place { offset, sequence, at } = Place::of(sealed.entry.get())?;
+                self.replayed.entries.push(Entered { offset, sequence, at, chain: sealed.chain });
+                if self.wanted.contains(&(offset, sequence)) {
+                    self.replayed.texts.insert((offset, sequence), sealed.entry.get().to_owned());
+                }
+            }
+        }
+        self.replayed.entries[before..].sort_unstable();
+        Ok(())
+    }
+}
+
+/// Somebody's decision to pass over the record at this offset.
+pub fn read_skip(value: &[u8]) -> Option<(i64, Skip)> {
+    if !contains(value, b"skip") {
+        return None;
+    }
+    let Ok(Input::Shard(ShardVerb { wish: ShardWish::Skip { offset }, authority })) = read_input(Some(value))
+    else {
+        return None;
+    };
+    let skip = Skip {
+        id: authority.id.into_owned(),
+        actor: authority.actor.into_owned(),
+        reason: authority.reason.into_owned(),
+    };
+    Some((offset, skip))
+}
+
+/// The name of an output's topic.
+fn topic_of(prefix: &Prefix, destination: &Destination) -> String {
+    match destination {
+        Destination::Commands(participant) => command_topic(prefix, participant),
+        Destination::Inbox(_) => Topic::Inbox.name(prefix),
+        Destination::Outcomes => Topic::Outcomes.name(prefix),
+        Destination::DeadLetters => Topic::DeadLetters.name(prefix),
+    }
+}
+
+fn digests(topic: &str, output: &Output) -> (Digest128, Digest128) {
+    let value = output.value.as_deref();
+    let headers: Vec<(&str, &[u8])> =
+        output.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+    (content_of(topic, output.key.as_deref(), value, &headers), id_of(value, &headers))
+}
+
+/// What a record is. The headers count where there are other ones than the content type: at dead letters.
+pub fn content_of(
+    topic: &str,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: &[(&str, &[u8])],
+) -> Digest128 {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: Option<&[u8]>| {
+        hash.update(bytes.map_or(u64::MAX, |bytes| bytes.len() as u64).to_be_bytes());
+        hash.update(bytes.unwrap_or_default());
+    };
+    part(Some(topic.as_bytes()));
+    part(key);
+    part(value);
+    for (name, value) in headers.iter().filter(|(name, _)| *name != "content-type") {
+        part(Some(name.as_bytes()));
+        part(Some(value));
+    }
+    Digest256(hash.finalize().into()).half()
+}
+
+/// How a record is called: by its place in the inbox, if it is a dead letter, otherwise by its id.
+pub fn id_of(value: Option<&[u8]>, headers: &[(&str, &[u8])]) -> Digest128 {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        id: std::borrow::Cow<'a, str>,
+    }
+    let header = |name: &str| {
+        let found = headers.iter().rev().find(|(known, _)| *known == name);
+        found.map(|(_, value)| *value).unwrap_or_default()
+    };
+    let offset = header("__dlq.errors.offset");
+    if !offset.is_empty() {
+        return name_of(&[b"dead ", header("__dlq.errors.partition"), b"/", offset].concat());
+    }
+    let value = value.unwrap_or_default();
+    match serde_json::from_slice::<Named<'_>>(value) {
+        Ok(Named { id }) => name_of(id.as_bytes()),
+        Err(_) => name_of(value),
+    }
+}
+
+fn name_of(id: &[u8]) -> Digest128 {
+    Digest128::of(id)
+}
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Place {
+    /// Inbox offset of its input.
+    pub offset: i64,
+    /// Its number among those of that input.
+    pub sequence: u32,
+    /// The fold's clock at the input.
+    pub at: Time,
+}
+
+impl Place {
+    /// From the text of an entry.
+    pub fn of(entry: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(entry)
+    }
+}
+
+fn contains(value: &[u8], word: &[u8]) -> bool {
+    value.windows(word.len()).any(|window| window == word)
+}

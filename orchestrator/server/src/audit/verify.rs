@@ -1,0 +1,587 @@
+//! The whole of it: every shard folded, every topic read, and what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::message::Message;
+use sagamore_decider::identity::{Identity, ReplySecret};
+use sagamore_decider::output::Record;
+use sagamore_decider::takeover::{TakeoverError, check_secret};
+use sagamore_kafka::client::Isolation;
+use sagamore_kafka::topics::Instance;
+use sagamore_schemas::ids::{Partition, Time};
+use sagamore_schemas::log::{CheckpointRecord, Digest128};
+use sagamore_schemas::topics::Topic;
+use serde::Serialize;
+
+use super::compare::{Entries, Finding, Kind, Outputs, Tally};
+use super::replay::{Replay, ReplayError, ReplayedShard, Skip, content_of, id_of, read_skip};
+use super::topics::{Stretch, headers_of, read, stretches};
+use crate::checkpointer::timestamp_ms;
+use crate::site::{Newest, Site, SiteError};
+
+/// Findings that are told one by one; the others are counted.
+const FINDINGS_TOLD_MAX: usize = 100;
+/// How much of what was found is told.
+const TOLD_BYTES_MAX: usize = 2_000;
+/// Records after which progress is told.
+const PROGRESS_EVERY: u64 = 1_000;
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The topics cannot be read.
+    #[error(transparent)]
+    Site(#[from] SiteError),
+    /// A fold begins where the inbox begins.
+    #[error("inbox {partition} begins at offset {low}: what came before is gone, and a fold needs it")]
+    InboxCut {
+        /// The shard.
+        partition: i32,
+        /// Its first offset.
+        low: i64,
+    },
+    /// What was sent cannot be told again without it.
+    #[error("{0}: give --reply-token-secret-file")]
+    Secret(TakeoverError),
+    /// The fold does not go on.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// A defect.
+    #[error("a thread of the audit has panicked")]
+    Panicked,
+}
+
+/// From when to when.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Span {
+    /// Inputs of this time and later.
+    pub from: Option<Time>,
+    /// Inputs before this time.
+    pub to: Option<Time>,
+}
+
+impl Span {
+    fn contains(self, at: Time) -> bool {
+        self.from.is_none_or(|from| from <= at) && self.to.is_none_or(|to| at < to)
+    }
+}
+
+/// The verdict.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Nothing is missing, different or extra, and no fold has stopped.
+    pub clean: bool,
+    /// What was looked at.
+    #[serde(flatten)]
+    pub span: Span,
+    /// Each shard.
+    pub shards: Vec<ShardReport>,
+    /// Each topic; in `journal` and `inbox` the entries and records that shards have written there.
+    pub topics: BTreeMap<String, Tally>,
+    /// The first of what is wrong.
+    pub findings: Vec<Finding>,
+    /// Inputs folded.
+    pub inputs: u64,
+    /// Records and entries compared.
+    pub compared: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Inputs a second while folding, over all threads.
+    pub inputs_per_s: u64,
+}
+
+/// A shard.
+#[derive(Debug, Serialize)]
+pub struct ShardReport {
+    /// Its number.
+    pub partition: i32,
+    /// Inputs folded.
+    pub inputs: u64,
+    /// Up to this offset, which is not one of them.
+    pub next_offset: i64,
+    /// What its newest checkpoint has folded in.
+    pub checkpoint: i64,
+    /// Open transactions.
+    pub open: usize,
+    /// Why the fold does not go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+}
+
+/// Folds and compares, with so many threads; `progress` hears how many records more were read, of how many in all.
+pub fn verify(
+    site: &Site,
+    secret: Option<&ReplySecret>,
+    span: Span,
+    threads: usize,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Report, AuditError> {
+    let begun = Instant::now();
+    let audit = Audit { site, secret, span, threads, instance: site.instance()?, progress };
+    // In this order. What a checkpoint has folded in was sent before it; what was sent has its cause in the inbox: so
+    // nothing that comes meanwhile looks wrong.
+    let newest = site.newest_checkpoints()?;
+    let checkpoints = checkpoints_of(&newest);
+    let (journals, told) = audit.topics()?;
+    let inbox = audit.inbox()?;
+    let folds = audit.fold_all(&inbox)?;
+    let took = begun.elapsed();
+    let mut report = Report {
+        clean: false,
+        span,
+        shards: Vec::new(),
+        topics: BTreeMap::new(),
+        findings: Vec::new(),
+        inputs: folds.iter().map(|fold| fold.replayed.inputs).sum(),
+        compared: 0,
+        took_ms: 0,
+        inputs_per_s: 0,
+    };
+    report.inputs_per_s = per_second(report.inputs, took);
+    audit.compare_journals(&journals, &folds, &checkpoints, &mut report)?;
+    audit.compare_outputs(&told, &folds, &checkpoints, &mut report)?;
+    audit.say_what_should_be(&inbox, &folds, &mut report)?;
+    for fold in folds {
+        report.shards.push(ShardReport {
+            partition: fold.partition,
+            inputs: fold.replayed.inputs,
+            next_offset: fold.next_offset,
+            checkpoint: next_offset(&checkpoints, fold.partition),
+            open: fold.open,
+            stopped: fold.stopped,
+        });
+    }
+    let is_stopped = report.shards.iter().any(|shard| shard.stopped.is_some());
+    report.clean = !is_stopped && report.topics.values().all(|tally| tally.is_clean());
+    report.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(report)
+}
+
+type Checkpoints<'c> = BTreeMap<i32, &'c CheckpointRecord>;
+
+fn checkpoints_of(newest: &BTreeMap<i32, Newest>) -> Checkpoints<'_> {
+    let mut checkpoints = Checkpoints::new();
+    for (partition, newest) in newest {
+        checkpoints.extend(newest.checkpoint.as_ref().map(|checkpoint| (*partition, checkpoint)));
+    }
+    checkpoints
+}
+
+fn next_offset(checkpoints: &Checkpoints<'_>, partition: i32) -> i64 {
+    checkpoints.get(&partition).map_or(0, |checkpoint| checkpoint.next_offset)
+}
+
+/// The outputs of inputs before this were in their topics when the newest checkpoint was written.
+fn acknowledged(checkpoints: &Checkpoints<'_>, partition: i32) -> i64 {
+    let settled = checkpoints.get(&partition).filter(|checkpoint| checkpoint.owed == 0);
+    settled.map_or(0, |checkpoint| checkpoint.next_offset)
+}
+
+fn per_second(count: u64, took: Duration) -> u64 {
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+    count.saturating_mul(1_000) / ms
+}
+
+struct Audit<'a> {
+    site: &'a Site,
+    secret: Option<&'a ReplySecret>,
+    span: Span,
+    threads: usize,
+    instance: Instance,
+    progress: &'a (dyn Fn(u64, u64) + Sync),
+}
+
+/// A shard that was folded.
+struct Fold {
+    partition: i32,
+    replayed: ReplayedShard,
+    next_offset: i64,
+    open: usize,
+    stopped: Option<String>,
+    /// What stands in this inbox.
+    found: Vec<Digest128>,
+    skips: BTreeMap<i64, Skip>,
+}
+
+impl Audit<'_> {
+    fn inbox(&self) -> Result<Vec<Stretch>, AuditError> {
+        let name = self.site.topic(Topic::Inbox);
+        let inbox = stretches(self.site, |topic| topic == name)?;
+        match inbox.iter().find(|stretch| stretch.low > 0) {
+            Some(cut) => Err(AuditError::InboxCut { partition: cut.partition, low: cut.low }),
+            None => Ok(inbox),
+        }
+    }
+
+    /// Journals; and whatever outputs go to, but for the inbox.
+    fn topics(&self) -> Result<(Vec<Stretch>, Vec<Stretch>), AuditError> {
+        let journal = self.site.topic(Topic::Journal);
+        let commands = format!("{}.commands.", self.site.prefix);
+        let others = [self.site.topic(Topic::Outcomes), self.site.topic(Topic::DeadLetters)];
+        let all = stretches(self.site, |topic| {
+            topic == journal || topic.starts_with(&commands) || others.iter().any(|other| other == topic)
+        })?;
+        Ok(all.into_iter().partition(|stretch| stretch.topic == journal))
+    }
+
+    fn fold_all(&self, inbox: &[Stretch]) -> Result<Vec<Fold>, AuditError> {
+        let total: u64 = inbox.iter().map(Stretch::span).sum();
+        let mut folds = self.in_parallel(inbox, |stretch| self.fold(stretch, total))?;
+        folds.sort_by_key(|fold| fold.partition);
+        Ok(folds)
+    }
+
+    /// Up to the end, or to a record that nobody has passed over.
+    fn fold(&self, stretch: &Stretch, total: u64) -> Result<Fold, AuditError> {
+        let mut skips = BTreeMap::new();
+        let mut stretch = stretch.clone();
+        let mut stopped = None;
+        loop {
+            match self.fold_once(&stretch, skips.clone(), BTreeSet::new(), total) {
+                Err(AuditError::Replay(ReplayError::Panic { partition, offset, cause })) => {
+                    // What panicked is of no use any more: once more, over it or up to it.
+                    if let Some(skip) = self.skip_of(&stretch, offset)? {
+                        skips.insert(offset, skip);
+                    } else {
+                        stopped = Some(ReplayError::Panic { partition, offset, cause }.to_string());
+                        stretch.end = offset;
+                    }
+                }
+                Err(AuditError::Replay(error @ ReplayError::Level { offset, .. })) => {
+                    stopped = Some(error.to_string());
+                    stretch.end = offset;
+                }
+                folded => return folded.map(|fold| Fold { stopped, skips, ..fold }),
+            }
+        }
+    }
+
+    fn fold_once(
+        &self,
+        stretch: &Stretch,
+        skips: BTreeMap<i64, Skip>,
+        wanted: BTreeSet<(i64, u32)>,
+        total: u64,
+    ) -> Result<Fold, AuditError> {
+        let Instance { instance, partitions, .. } = self.instance;
+        let identity = Identity {
+            instance,
+            partition: Partition(stretch.partition),
+            partitions: i32::from(partitions.get()),
+            replyto: format!("{}/{}", stretch.topic, stretch.partition),
+            inbox: stretch.topic.clone(),
+            secret: self.secret.cloned(),
+        };
+        let mut replay = Replay::new(identity, self.site.prefix.clone(), skips).wanting(wanted);
+        let mut found = Vec::new();
+        let mut wrong = None;
+        let mut read_since = 0;
+        read(self.site, stretch, Isolation::ReadUncommitted, |message| {
+            let headers = headers_of(message);
+            let (key, value) = (message.key(), message.payload());
+            let timestamp = Time::from_epoch_ms(timestamp_ms(message.timestamp()));
+            let record = Record { offset: message.offset(), timestamp, key, value, headers: &headers };
+            found.push(content_of(&stretch.topic, key, value, &headers));
+            wrong = replay.apply(&record).err();
+            read_since += 1;
+            if read_since == PROGRESS_EVERY {
+                (self.progress)(std::mem::take(&mut read_since), total);
+            }
+            wrong.is_none()
+        })?;
+        (self.progress)(read_since, total);
+        if let Some(error) = wrong {
+            return Err(error.into());
+        }
+        let (replayed, shard) = replay.finish()?;
+        check_secret(shard.settings(), self.secret).map_err(AuditError::Secret)?;
+        Ok(Fold {
+            partition: stretch.partition,
+            replayed,
+            next_offset: shard.next_offset(),
+            open: shard.open_count(),
+            stopped: None,
+            found,
+            skips: BTreeMap::new(),
+        })
+    }
+
+    /// Whether an operator has passed over this record, later in the same inbox.
+    fn skip_of(&self, stretch: &Stretch, offset: i64) -> Result<Option<Skip>, SiteError> {
+        let after = Stretch { low: offset + 1, ..stretch.clone() };
+        let mut found = None;
+        read(self.site, &after, Isolation::ReadUncommitted, |message| {
+            found = message.payload().and_then(read_skip).filter(|(target, _)| *target == offset);
+            found.is_none()
+        })?;
+        Ok(found.map(|(_, skip)| skip))
+    }
+
+    fn compare_journals(
+        &self,
+        journals: &[Stretch],
+        folds: &[Fold],
+        checkpoints: &Checkpoints<'_>,
+        report: &mut Report,
+    ) -> Result<(), AuditError> {
+        let total: u64 = journals.iter().map(Stretch::span).sum();
+        let compared = self.in_parallel(journals, |stretch| {
+            let Some(fold) = folds.iter().find(|fold| fold.partition == stretch.partition) else {
+                return Ok((Tally::default(), Vec::new()));
+            };
+            self.compare_journal(stretch, fold, next_offset(checkpoints, stretch.partition), total)
+        })?;
+        let mut tally = Tally::default();
+        for (part, findings) in compared {
+            tally.merge(part);
+            tell(&mut report.findings, findings);
+        }
+        for fold in folds {
+            let Some(checkpoint) = checkpoints.get(&fold.partition) else { continue };
+            let head = &checkpoint.chain;
+            let entries = &fold.replayed.entries;
+            let at = entries
+                .binary_search_by_key(&(head.offset, head.sequence), |entry| (entry.offset, entry.sequence));
+            let is_same =
+                at.map_or(head.offset < 0 && entries.is_empty(), |at| entries[at].chain == head.hash);
+            if !is_same && fold.stopped.is_none() {
+                tally.add(Kind::Different);
+                tell(
+                    &mut report.findings,
+                    vec![Finding {
+                        kind: Kind::Different,
+                        topic: self.site.topic(Topic::State),
+                        partition: fold.partition,
+                        offset: None,
+                        cause: Some(head.offset),
+                        sequence: Some(head.sequence),
+                        found: Some(format!("the newest checkpoint has the chain at {}", head.hash)),
+                        said: None,
+                    }],
+                );
+            }
+        }
+        report.compared += tally.identical + tally.repeated + tally.different + tally.extra;
+        report.topics.insert(self.site.topic(Topic::Journal), tally);
+        Ok(())
+    }
+
+    fn compare_journal(
+        &self,
+        stretch: &Stretch,
+        fold: &Fold,
+        next_offset: i64,
+        total: u64,
+    ) -> Result<(Tally, Vec<Finding>), AuditError> {
+        let mut entries = Entries::new(&fold.replayed.entries);
+        let mut tally = Tally::default();
+        let mut findings = Vec::new();
+        let finding = |kind, offset, cause, sequence, found| Finding {
+            kind,
+            topic: stretch.topic.clone(),
+            partition: stretch.partition,
+            offset,
+            cause: Some(cause),
+            sequence: Some(sequence),
+            found,
+            said: None,
+        };
+        read(self.site, stretch, Isolation::ReadCommitted, |message| {
+            (self.progress)(1, total);
+            for found in entries.see(message.payload().unwrap_or_default()) {
+                // Up to where the fold has stopped.
+                let is_beyond = fold.stopped.is_some() && found.place.offset >= fold.next_offset;
+                if is_beyond || !self.span.contains(found.place.at) {
+                    continue;
+                }
+                tally.add(found.kind);
+                if matches!(found.kind, Kind::Different | Kind::Extra) && findings.len() < FINDINGS_TOLD_MAX {
+                    let (cause, sequence) = (found.place.offset, found.place.sequence);
+                    let text = Some(cut(&found.text));
+                    findings.push(finding(found.kind, Some(message.offset()), cause, sequence, text));
+                }
+            }
+            true
+        })?;
+        for (kind, entry) in entries.not_found(next_offset, stretch.low == 0) {
+            if !self.span.contains(entry.at) {
+                continue;
+            }
+            tally.add(kind);
+            if kind == Kind::Missing && findings.len() < FINDINGS_TOLD_MAX {
+                findings.push(finding(kind, None, entry.offset, entry.sequence, None));
+            }
+        }
+        Ok((tally, findings))
+    }
+
+    fn compare_outputs(
+        &self,
+        topics: &[Stretch],
+        folds: &[Fold],
+        checkpoints: &Checkpoints<'_>,
+        report: &mut Report,
+    ) -> Result<(), AuditError> {
+        let said = folds.iter().flat_map(|fold| fold.replayed.said.iter().copied()).collect();
+        let undeliverable =
+            folds.iter().flat_map(|fold| fold.replayed.undeliverable.iter().copied()).collect();
+        let outputs = Outputs::new(said, undeliverable);
+        // What the inbox has was read with the fold. Whoever else writes there is no concern of this.
+        for content in folds.iter().flat_map(|fold| &fold.found) {
+            let _ = outputs.see(*content, Digest128::default);
+        }
+        let total: u64 = topics.iter().map(Stretch::span).sum();
+        let ends: BTreeMap<i32, i64> = folds.iter().map(|fold| (fold.partition, fold.next_offset)).collect();
+        let compared = self.in_parallel(topics, |stretch| self.compare_topic(stretch, &outputs, total))?;
+        let mut begins = None;
+        for (topic, tally, first, findings) in compared {
+            report.topics.entry(topic).or_default().merge(tally);
+            begins = begins.max(first);
+            tell(&mut report.findings, findings);
+        }
+        let mut tally = Tally::default();
+        let mut findings = Vec::new();
+        for said in outputs.not_found().filter(|said| self.span.contains(said.at)) {
+            let end = ends.get(&said.partition).copied().unwrap_or(0);
+            let kind = if said.cause >= acknowledged(checkpoints, said.partition).min(end) {
+                Kind::UnderWay
+            } else if begins.is_some_and(|begins| said.at < begins) {
+                Kind::NotRetained
+            } else {
+                Kind::Missing
+            };
+            tally.add(kind);
+            if kind == Kind::Missing && findings.len() < FINDINGS_TOLD_MAX {
+                findings.push(Finding {
+                    kind,
+                    topic: self.site.topic(Topic::Inbox),
+                    partition: said.partition,
+                    offset: None,
+                    cause: Some(said.cause),
+                    sequence: None,
+                    found: None,
+                    said: Some("an output of this input stands in no topic".into()),
+                });
+            }
+        }
+        report.topics.insert("outputs".into(), tally);
+        tell(&mut report.findings, findings);
+        report.compared += report
+            .topics
+            .values()
+            .map(|tally| tally.identical + tally.repeated + tally.different)
+            .sum::<u64>();
+        Ok(())
+    }
+
+    /// Its tally, when it begins if something before is gone, and what is wrong.
+    fn compare_topic(
+        &self,
+        stretch: &Stretch,
+        outputs: &Outputs,
+        total: u64,
+    ) -> Result<(String, Tally, Option<Time>, Vec<Finding>), AuditError> {
+        let mut tally = Tally::default();
+        let mut findings = Vec::new();
+        let mut first = None;
+        let mut read_since = 0;
+        read(self.site, stretch, Isolation::ReadCommitted, |message| {
+            read_since += 1;
+            if read_since == PROGRESS_EVERY {
+                (self.progress)(std::mem::take(&mut read_since), total);
+            }
+            let at = Time::from_epoch_ms(timestamp_ms(message.timestamp()));
+            first.get_or_insert(at);
+            let headers = headers_of(message);
+            let (key, value) = (message.key(), message.payload());
+            let content = content_of(&stretch.topic, key, value, &headers);
+            let kind = outputs.see(content, || id_of(value, &headers));
+            if !self.span.contains(at) {
+                return true;
+            }
+            tally.add(kind);
+            if matches!(kind, Kind::Different | Kind::Extra) && findings.len() < FINDINGS_TOLD_MAX {
+                findings.push(Finding {
+                    kind,
+                    topic: stretch.topic.clone(),
+                    partition: stretch.partition,
+                    offset: Some(message.offset()),
+                    cause: None,
+                    sequence: None,
+                    found: Some(cut(&String::from_utf8_lossy(value.unwrap_or_default()))),
+                    said: None,
+                });
+            }
+            true
+        })?;
+        (self.progress)(read_since, total);
+        Ok((stretch.topic.clone(), tally, first.filter(|_| stretch.low > 0), findings))
+    }
+
+    /// Folds the shards of wrong entries once more, and keeps what the fold says in their place.
+    fn say_what_should_be(
+        &self,
+        inbox: &[Stretch],
+        folds: &[Fold],
+        report: &mut Report,
+    ) -> Result<(), AuditError> {
+        let journal = self.site.topic(Topic::Journal);
+        for stretch in inbox {
+            let wrong = report.findings.iter_mut().filter(|finding| {
+                finding.topic == journal
+                    && finding.partition == stretch.partition
+                    && finding.kind != Kind::Extra
+            });
+            let mut wrong: Vec<&mut Finding> = wrong.collect();
+            let place = |finding: &Finding| Some((finding.cause?, finding.sequence?));
+            let wanted: BTreeSet<_> = wrong.iter().filter_map(|finding| place(finding)).collect();
+            let Some((last, _)) = wanted.last() else { continue };
+            let stretch = Stretch { end: last + 1, ..stretch.clone() };
+            let skips =
+                folds.iter().find(|fold| fold.partition == stretch.partition).map(|fold| fold.skips.clone());
+            let fold = self.fold_once(&stretch, skips.unwrap_or_default(), wanted, stretch.span())?;
+            for finding in &mut wrong {
+                finding.said =
+                    place(finding).and_then(|place| fold.replayed.texts.get(&place)).map(|text| cut(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each of them, by as many threads as there are.
+    fn in_parallel<I: Sync, T: Send>(
+        &self,
+        items: &[I],
+        work: impl Fn(&I) -> Result<T, AuditError> + Sync,
+    ) -> Result<Vec<T>, AuditError> {
+        let waiting = Mutex::new(items.iter());
+        let done = Mutex::new(Vec::with_capacity(items.len()));
+        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+        thread::scope(|scope| {
+            for _ in 0..self.threads.clamp(1, items.len().max(1)) {
+                scope.spawn(|| {
+                    while let Some(item) = next() {
+                        let result = work(item);
+                        done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+                    }
+                });
+            }
+        });
+        done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
+    }
+}
+
+fn tell(findings: &mut Vec<Finding>, more: Vec<Finding>) {
+    let room = FINDINGS_TOLD_MAX.saturating_sub(findings.len());
+    findings.extend(more.into_iter().take(room));
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(TOLD_BYTES_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,191 @@
+//! `sagamore audit`: folds the log again and compares, and tells the story of a transaction from the topics alone. It
+//! needs no server, and changes nothing.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use sagamore_schemas::ids::{Time, TransactionId};
+
+use super::exit::{Exit, Failure, Outcome};
+use super::kafka::KafkaArgs;
+use super::output::{self, Printer};
+use super::server::read_secret;
+use crate::audit::trace::{Mention, trace};
+use crate::audit::{AuditError, Finding, Kind, Report, Span, verify};
+
+/// What is asked.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Fold the inbox again, and compare journal, commands, outcomes and dead letters with what the fold says.
+    Verify(VerifyArgs),
+    /// Everything that stands in the topics about a transaction, in the order of time.
+    Trace(TraceArgs),
+}
+
+/// What is verified.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    /// Compare what inputs of this time and later have caused, such as 2026-11-22T16:00:00Z; the fold begins at the
+    /// beginning all the same.
+    #[arg(long, value_name = "TIME")]
+    from: Option<Time>,
+    /// Compare what inputs before this time have caused.
+    #[arg(long, value_name = "TIME")]
+    to: Option<Time>,
+    /// Shards and topics that are read at a time; left out, one per core.
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// The secret under which reply tokens are made, as servers have it.
+    #[arg(long, value_name = "FILE")]
+    reply_token_secret_file: Option<PathBuf>,
+}
+
+/// Which transaction.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// The transaction.
+    #[arg(value_name = "ID")]
+    id: TransactionId,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+}
+
+/// Does it.
+pub fn run(command: &AuditCommand, printer: Printer) -> Outcome {
+    match command {
+        AuditCommand::Verify(args) => run_verify(args, printer),
+        AuditCommand::Trace(args) => run_trace(args, printer),
+    }
+}
+
+fn run_verify(args: &VerifyArgs, printer: Printer) -> Outcome {
+    let site = args.kafka.site()?;
+    let secret = args.reply_token_secret_file.as_deref().map(read_secret).transpose()?;
+    let bar = progress_bar();
+    let span = Span { from: args.from, to: args.to };
+    let report = verify(&site, secret.as_ref(), span, threads(args.threads), &|more, total| {
+        bar.set_length(total);
+        if bar.position() >= total {
+            bar.set_position(0);
+        }
+        bar.inc(more);
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    printer.one(&report, || table(&report))?;
+    Ok(if report.clean { Exit::Done } else { Exit::CheckNegative })
+}
+
+fn run_trace(args: &TraceArgs, printer: Printer) -> Outcome {
+    let site = args.kafka.site()?;
+    let bar = progress_bar();
+    let mentions = trace(&site, &args.id, threads(None), &|more, total| {
+        bar.set_length(total);
+        bar.inc(more);
+    });
+    bar.finish_and_clear();
+    let mentions = mentions?;
+    if mentions.is_empty() {
+        let id = &args.id;
+        return Err(Failure::new(Exit::NotFound, format_args!("nothing in the topics is about {id}")));
+    }
+    printer.list(&mentions, || story(&mentions))?;
+    Ok(Exit::Done)
+}
+
+fn threads(given: Option<NonZeroUsize>) -> usize {
+    given.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+}
+
+fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} records, {per_sec}");
+    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn table(report: &Report) -> String {
+    let shards = report.shards.iter().map(|shard| {
+        [
+            shard.partition.to_string(),
+            shard.inputs.to_string(),
+            shard.next_offset.to_string(),
+            shard.checkpoint.to_string(),
+            shard.open.to_string(),
+            shard.stopped.clone().unwrap_or_else(|| "to the end".into()),
+        ]
+    });
+    let shards = output::table(["shard", "inputs", "next", "checkpoint", "open", "folded"], shards);
+    let topics = report.topics.iter().map(|(topic, tally)| {
+        let counts = [
+            tally.identical,
+            tally.repeated,
+            tally.missing,
+            tally.different,
+            tally.extra,
+            tally.under_way,
+            tally.not_retained,
+        ];
+        let [identical, repeated, missing, different, extra, under_way, not_retained] =
+            counts.map(|count| count.to_string());
+        [topic.clone(), identical, repeated, missing, different, extra, under_way, not_retained]
+    });
+    let head =
+        ["topic", "identical", "repeated", "missing", "different", "extra", "under way", "not retained"];
+    let topics = output::table(head, topics);
+    let findings: String = report.findings.iter().map(told).collect();
+    let verdict = if report.clean { "what stands in the topics is what the fold says" } else { "NOT GOOD" };
+    let speed = format!(
+        "{} inputs folded, {} a second; {} compared; {:.1} s in all",
+        report.inputs,
+        report.inputs_per_s,
+        report.compared,
+        std::time::Duration::from_millis(report.took_ms).as_secs_f64()
+    );
+    format!("{shards}\n\n{topics}\n{findings}\n{speed}\n{verdict}")
+}
+
+fn told(finding: &Finding) -> String {
+    let Finding { kind, topic, partition, offset, cause, sequence, found, said } = finding;
+    let kind = match kind {
+        Kind::Missing => "missing",
+        Kind::Different => "different",
+        _ => "extra",
+    };
+    let place = offset
+        .map_or_else(|| format!("{topic}/{partition}"), |offset| format!("{topic}/{partition}@{offset}"));
+    let cause = cause.map_or_else(String::new, |cause| {
+        let sequence = sequence.map(|sequence| format!(", entry {sequence}")).unwrap_or_default();
+        format!(" (inbox {partition}/{cause}{sequence})")
+    });
+    let lines = [("found", found), ("the fold says", said)]
+        .map(|(label, line)| line.as_ref().map(|line| format!("  {label}: {line}\n")).unwrap_or_default());
+    format!("\n{kind}: {place}{cause}\n{}", lines.concat())
+}
+
+fn story(mentions: &[Mention]) -> String {
+    let rows = mentions.iter().map(|mention| {
+        [
+            mention.at.to_string(),
+            format!("{}/{}@{}", mention.topic, mention.partition, mention.offset),
+            mention.what.clone(),
+            mention.about.clone().unwrap_or_default(),
+            mention.says.clone().unwrap_or_default(),
+        ]
+    });
+    output::table(["at", "place", "what", "about", "says"], rows)
+}
+
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Site(error) => error.into(),
+            AuditError::Secret(_) => Self::usage(error),
+            AuditError::InboxCut { .. } => Self::new(Exit::Conflict, error),
+            AuditError::Replay(_) | AuditError::Panicked => Self::new(Exit::Unexpected, error),
+        }
+    }
+}
