@@ -10,6 +10,8 @@
 //! Every state record but instance and barrier carries the header [`AS_OF`]: the inbox offset up to which it is
 //! true. An empty value says "ended": the key means nothing any more, and its tombstone follows.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -176,7 +178,7 @@ pub struct JournalEntry {
     /// The fold's clock at the input.
     pub at: Time,
     /// What kind of input: `start`, `reply`, `timer`, …
-    pub input: String,
+    pub input: Cow<'static, str>,
     /// The transaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transaction: Option<TransactionId>,
@@ -191,10 +193,10 @@ pub struct JournalEntry {
     pub definition: Option<String>,
     /// Step of the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<String>,
+    pub step: Option<Name>,
     /// Branch of the input, when the step has several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub branch: Option<String>,
+    pub branch: Option<Name>,
     /// Operation the input is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
@@ -244,8 +246,8 @@ impl JournalEntry {
             push_number(out, revision);
         }
         push_text(out, ",\"definition\":", self.definition.as_deref());
-        push_text(out, ",\"step\":", self.step.as_deref());
-        push_text(out, ",\"branch\":", self.branch.as_deref());
+        push_text(out, ",\"step\":", self.step.as_ref().map(Name::as_str));
+        push_text(out, ",\"branch\":", self.branch.as_ref().map(Name::as_str));
         push_text(out, ",\"operation\":", self.operation.map(Operation::as_str));
         if let Some(attempt) = self.attempt {
             out.push_str(",\"attempt\":");
@@ -288,7 +290,7 @@ pub struct StepChange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<Name>,
     /// Its new phase.
-    pub phase: String,
+    pub phase: Cow<'static, str>,
 }
 
 /// The one decision of a transaction.
@@ -392,7 +394,7 @@ mod tests {
         let change = |branch: Option<&str>| StepChange {
             step: "pay".parse().unwrap(),
             branch: branch.map(|name| name.parse().unwrap()),
-            phase: "asked execute 1".to_owned(),
+            phase: "asked execute 1".into(),
         };
         let most = JournalEntry {
             offset: i64::MIN,
@@ -401,8 +403,8 @@ mod tests {
             birth: Some(Birth { partition: Partition(3), offset: i64::MAX }),
             revision: Some(u64::MAX),
             definition: Some("order@1".to_owned()),
-            step: Some("pay".to_owned()),
-            branch: Some("bank".to_owned()),
+            step: Some("pay".parse().unwrap()),
+            branch: Some("bank".parse().unwrap()),
             attempt: Some(u32::MAX),
             reason: Some("\"\\/\u{0}\n\t\u{1f}\u{7f}\u{2028}é€😀".to_owned()),
             actor: Some("a \"b\"".to_owned()),

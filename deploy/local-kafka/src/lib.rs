@@ -121,6 +121,12 @@ pub enum LaunchError {
     NoPorts,
 }
 
+/// The `java` that runs the brokers, and their class path, which has Kafka's own client and Jackson: enough for a
+/// participant in Java.
+pub fn java() -> Result<(PathBuf, String), LaunchError> {
+    Ok((jars::find_java()?, jars::classpath()?))
+}
+
 impl LaunchError {
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         |cause| Self::Io { doing: doing.into(), cause }

@@ -93,12 +93,16 @@ impl Shard {
             records.insert(key, Some(value));
         };
 
-        for id in std::mem::take(&mut self.touched) {
-            let key = id.as_str().as_bytes().to_vec();
-            match self.births.get(&id).and_then(|offset| self.open.get(offset)) {
-                Some(transaction) => put(&mut self.stored, key, json(transaction)),
-                None if self.stored.contains(&key) => put(&mut self.stored, key, Vec::new()),
-                None => {}
+        for birth_offset in std::mem::take(&mut self.touched) {
+            if let Some(transaction) = self.open.get(&birth_offset) {
+                put(&mut self.stored, transaction.id.as_str().into(), json(transaction));
+            }
+        }
+        for id in std::mem::take(&mut self.ended) {
+            let key = id.as_str().as_bytes();
+            // Another life of it may be open, or may have had an end that stands there already.
+            if !self.births.contains_key(&id) && self.stored.contains(key) {
+                put(&mut self.stored, key.into(), Vec::new());
             }
         }
         for (id, definition) in self.definitions.take_unstored() {

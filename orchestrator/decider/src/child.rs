@@ -76,7 +76,6 @@ impl Shard {
                         entry.transaction = Some(said.subject.clone());
                         entry.birth = Some(birth);
                         self.journal.append(entry);
-                        self.touched.insert(said.subject.clone());
                         self.bury(birth_offset, outcome);
                     }
                     (ChildWish::Forget, _) => {}

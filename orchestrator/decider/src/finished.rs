@@ -2,7 +2,7 @@
 //!
 //! In the log an ending takes [`PACKED_BYTES`] bytes, several thousand to a record.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sagamore_schemas::ids::{Time, TransactionId};
 use sagamore_schemas::log::Digest128;
@@ -36,7 +36,8 @@ pub struct Ending {
 #[derive(Debug, Clone, Default)]
 pub struct Finished {
     endings: BTreeMap<Digest128, Ending>,
-    by_age: BTreeSet<(u32, Digest128)>,
+    /// By their `since_s`. What was remembered anew may still stand under an earlier one.
+    by_age: BTreeMap<u32, Vec<Digest128>>,
     /// Endings since the last checkpoint, in the order of the log.
     unstored: Vec<Digest128>,
 }
@@ -65,21 +66,23 @@ impl Finished {
     }
 
     fn put(&mut self, hash: Digest128, ending: Ending) {
-        if let Some(before) = self.endings.insert(hash, ending) {
-            self.by_age.remove(&(before.since_s, hash));
-        }
-        self.by_age.insert((ending.since_s, hash));
+        self.endings.insert(hash, ending);
+        self.by_age.entry(ending.since_s).or_default().push(hash);
     }
 
     /// Forgets what ended before `issued_after`: whatever starts it again was issued even earlier, and is refused.
     ///
     /// One number decides both, and it never falls, so that no change of the window opens a gap between them.
     pub fn expire(&mut self, issued_after: Time) {
-        while let Some((since_s, hash)) =
-            self.by_age.first().copied().filter(|(since_s, _)| has_expired(*since_s, issued_after))
+        while let Some(oldest) = self.by_age.first_entry()
+            && has_expired(*oldest.key(), issued_after)
         {
-            self.by_age.remove(&(since_s, hash));
-            self.endings.remove(&hash);
+            let (since_s, hashes) = oldest.remove_entry();
+            for hash in hashes {
+                if self.endings.get(&hash).is_some_and(|ending| ending.since_s == since_s) {
+                    self.endings.remove(&hash);
+                }
+            }
         }
     }
 

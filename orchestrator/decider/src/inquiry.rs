@@ -44,7 +44,7 @@ impl Shard {
             },
             None => (self.remembered(inquiry), inquiry.subject.to_string()),
         };
-        let verdict = Verdict { inquiry: inquiry.clone(), decision };
+        let verdict = Verdict { inquiry: inquiry.clone(), decision, heuristic: None };
         outputs.push(Output {
             destination: Destination::Commands(inquiry.participant.clone()),
             key: Some(key.into_bytes()),

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use sagamore_schemas::ids::{Span, Time};
 use sagamore_schemas::wire::{Asked, Undeliverable, read_asked};
 
 use crate::output::{Destination, Output};
@@ -17,6 +18,9 @@ pub const CREDIT: usize = 20_000;
 pub const OWED_MAX: usize = 1_000;
 /// Bytes of one destination that a checkpoint may owe.
 pub const OWED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a destination waits for what is in flight before it gives up going another way for now: several round trips,
+/// and no more, because one partition without a leader must not stop the others of its topic.
+const TURN_PATIENCE: Span = Span::from_ms(100);
 
 /// Number of an output, rising in the order of the log: even for the output itself, the odd one after it for the input
 /// that says it cannot be delivered. So that input keeps its place, and a late report about the output is not about it.
@@ -38,10 +42,37 @@ struct Pending {
     output: Output,
 }
 
+/// How an output leaves. Between two outputs of one destination that leave in different ways there is no order but the
+/// one that [`Outbox::send`] keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Way {
+    /// Without waiting for others.
+    #[default]
+    AtOnce,
+    /// In a request with others, after a little while.
+    InCompany,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Ticket>,
     in_flight: BTreeSet<Ticket>,
+    way: Way,
+    /// Since when it waits for the end of what is in flight, to go another way.
+    turning: Option<Time>,
+}
+
+impl Queue {
+    /// Goes the way that is wished for as soon as nothing is in flight on the other: commands of one key stay in order.
+    /// Whether it may send meanwhile: not until [`TURN_PATIENCE`] is over, and then the old way.
+    fn turn(&mut self, now: Time, wish: Way) -> bool {
+        if self.way == wish || self.in_flight.is_empty() {
+            self.way = wish;
+            self.turning = None;
+            return true;
+        }
+        now.since(*self.turning.get_or_insert(now)) > TURN_PATIENCE
+    }
 }
 
 /// The outputs of one shard that are not acknowledged.
@@ -84,13 +115,17 @@ impl Outbox {
         self.bytes
     }
 
-    /// Hands to `send` what may go now; stops when `send` says that the producer is full.
-    pub fn send(&mut self, mut send: impl FnMut(Ticket, &Route, &Output) -> Sent) {
+    /// Hands to `send` what may go now; stops when `send` says that the producer is full. What goes to one destination
+    /// leaves in its order, also when the way changes.
+    pub fn send(&mut self, now: Time, wish: Way, mut send: impl FnMut(Ticket, &Route, &Output, Way) -> Sent) {
         for (route, queue) in &mut self.queues {
+            if !queue.turn(now, wish) {
+                continue;
+            }
             while queue.in_flight.len() < CREDIT {
                 let Some(ticket) = queue.waiting.pop_front() else { break };
                 let Some(pending) = self.pending.get(&ticket) else { continue };
-                match send(ticket, route, &pending.output) {
+                match send(ticket, route, &pending.output, queue.way) {
                     Sent::Queued => {
                         queue.in_flight.insert(ticket);
                     }

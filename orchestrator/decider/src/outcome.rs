@@ -29,7 +29,7 @@ pub(crate) fn outcome(
         outcome: kind,
         occasion: Occasion::Transaction { birth: transaction.birth, revision: transaction.revision },
         instance: identity.instance,
-        definition: Some(Cow::Owned(transaction.definition.to_string())),
+        definition: Some(Cow::Borrowed(&plan.label)),
         reason: reason.map(Cow::Borrowed),
         data: data.as_ref(),
     })

@@ -17,7 +17,7 @@
 use sagamore_schemas::ids::{Span, Time};
 
 use crate::checkpoint::{Checkpoint, Draft};
-use crate::outbox::{Outbox, Route, Sent, Ticket};
+use crate::outbox::{Outbox, Route, Sent, Ticket, Way};
 use crate::output::{Notice, Output, Record};
 use crate::planted::{self, Defect};
 use crate::restore::Restored;
@@ -200,10 +200,10 @@ impl Owner {
         self.due_since.get_or_insert(now);
     }
 
-    /// Hands what may go to the producer.
-    pub fn send(&mut self, now: Time, send: impl FnMut(Ticket, &Route, &Output) -> Sent) {
+    /// Hands what may go to the producer, the way that is wished for as soon as that keeps the order.
+    pub fn send(&mut self, now: Time, wish: Way, send: impl FnMut(Ticket, &Route, &Output, Way) -> Sent) {
         if !self.is_past_lease(now) {
-            self.outbox.send(send);
+            self.outbox.send(now, wish, send);
         }
     }
 

@@ -291,7 +291,7 @@ fn resume(shard: &mut Shard, transaction: Transaction) -> Result<(), String> {
     }
     shard.open_bytes += transaction.payload_bytes() as u64;
     shard.births.insert(transaction.id.clone(), birth_offset);
-    shard.open.insert(birth_offset, transaction);
+    shard.open.insert(birth_offset, Box::new(transaction));
     Ok(())
 }
 

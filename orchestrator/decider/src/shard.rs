@@ -56,15 +56,17 @@ pub struct Shard {
     pub(crate) next_offset: i64,
     pub(crate) last: Option<LastRecord>,
     /// By the inbox offset of the start, so that the first is the oldest.
-    pub(crate) open: BTreeMap<i64, Transaction>,
+    pub(crate) open: BTreeMap<i64, Box<Transaction>>,
     pub(crate) births: BTreeMap<TransactionId, i64>,
     pub(crate) open_bytes: u64,
     pub(crate) finished: Finished,
     pub(crate) timers: Timers,
     pub(crate) definitions: Definitions,
     pub(crate) journal: Journal,
-    /// Transactions that a checkpoint has to write.
-    pub(crate) touched: BTreeSet<TransactionId>,
+    /// Transactions that a checkpoint has to write if they are open then, by the inbox offset of their start.
+    pub(crate) touched: BTreeSet<i64>,
+    /// Transactions that are stored and have ended.
+    pub(crate) ended: Vec<TransactionId>,
     pub(crate) stored: Stored,
 }
 
@@ -96,6 +98,7 @@ impl Shard {
             definitions: Definitions::default(),
             journal: Journal::default(),
             touched: BTreeSet::new(),
+            ended: Vec::new(),
             stored: Stored::default(),
         }
     }
@@ -167,12 +170,12 @@ impl Shard {
         keep(&mut last.value, record.value);
     }
 
-    pub(crate) fn entry(&self, offset: i64, input: &str) -> JournalEntry {
+    pub(crate) fn entry(&mut self, offset: i64, input: &'static str) -> JournalEntry {
         JournalEntry {
             offset,
             sequence: 0,
             at: self.clock,
-            input: input.to_owned(),
+            input: Cow::Borrowed(input),
             transaction: None,
             birth: None,
             revision: None,
@@ -185,7 +188,7 @@ impl Shard {
             reason: None,
             actor: None,
             payload: None,
-            changes: Vec::new(),
+            changes: self.journal.changes(),
             decision: None,
             outcome: None,
         }
@@ -236,8 +239,7 @@ impl Shard {
         };
         let bytes = transaction.payload_bytes() + reply.data.size_bytes();
         let fits = bytes as u64 <= self.settings.transaction_bytes_max;
-        entry.step = Some(address.step.to_string());
-        entry.branch = plan.branch(index).0.is_group.then(|| address.branch.to_string());
+        (entry.step, entry.branch) = plan.names(index);
         entry.operation = Some(address.operation);
         entry.attempt = Some(address.attempt);
         entry.answer = Some(reply.outcome);
@@ -261,8 +263,7 @@ impl Shard {
             Some((step, branch)) => {
                 let plan = self.definitions.plan(&transaction.definition);
                 let Some(index) = plan.branch_named(step, branch) else { return Notice::None };
-                entry.step = Some(step.to_string());
-                entry.branch = plan.branch(index).0.is_group.then(|| branch.to_string());
+                (entry.step, entry.branch) = plan.names(index);
                 TimerOwner::Branch(index)
             }
         };
@@ -296,8 +297,7 @@ impl Shard {
         let Some(index) = plan.branch_named(&address.step, &address.branch) else {
             return Notice::None;
         };
-        entry.step = Some(address.step.to_string());
-        entry.branch = plan.branch(index).0.is_group.then(|| address.branch.to_string());
+        (entry.step, entry.branch) = plan.names(index);
         entry.operation = Some(address.operation);
         entry.attempt = Some(address.attempt);
         entry.reason = Some(lost.reason.to_string());
@@ -323,8 +323,9 @@ impl Shard {
             return Notice::VerbRefused { reason };
         }
         if let Wish::Resolve(resolution) = &verb.wish {
-            entry.step = Some(resolution.step.to_string());
-            entry.branch = resolution.branch.as_deref().map(str::to_owned);
+            // What is no name is no step, and is refused.
+            entry.step = resolution.step.parse().ok();
+            entry.branch = resolution.branch.as_deref().and_then(|branch| branch.parse().ok());
             entry.answer = Some(resolution.outcome.into());
             entry.payload = Some(sagamore_schemas::log::Digest256(resolution.data.sha256()));
         }
@@ -447,7 +448,7 @@ impl Shard {
             };
             outputs.push(outcome(&self.identity, transaction, kind, reason, &plan));
         }
-        self.touched.insert(transaction.id.clone());
+        self.touched.insert(birth_offset);
         self.open_bytes = self.open_bytes + transaction.payload_bytes() as u64 - bytes_before;
         if let Some(kind) = ended {
             self.on_end(birth_offset, kind, outputs);
@@ -473,6 +474,10 @@ impl Shard {
             unreachable!("SAG-INV-4 only what is open ends: {birth_offset}")
         };
         self.births.remove(&transaction.id);
+        self.touched.remove(&birth_offset);
+        if self.stored.contains(transaction.id.as_str().as_bytes()) {
+            self.ended.push(transaction.id.clone());
+        }
         self.open_bytes -= transaction.payload_bytes() as u64;
         let since = self.clock.max(transaction.time);
         let ending = Ending {
@@ -501,7 +506,7 @@ impl Shard {
         self.timers.arm(crate::turn::deadline_timer(&transaction));
         self.births.insert(transaction.id.clone(), birth_offset);
         self.open_bytes += transaction.payload_bytes() as u64;
-        self.open.insert(birth_offset, transaction);
+        self.open.insert(birth_offset, Box::new(transaction));
         self.turn(birth_offset, entry, outputs, |_, _| Heeded::Yes);
     }
 

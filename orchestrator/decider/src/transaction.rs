@@ -231,6 +231,24 @@ impl BranchPhase {
     }
 }
 
+impl BranchPhase {
+    /// As it is written in the journal: what [`fmt::Display`](std::fmt::Display) says, the usual of it without writing.
+    pub fn text(&self) -> Cow<'static, str> {
+        match self {
+            Self::Asked(Call { operation, attempt: 1, .. }) => Cow::Borrowed(match operation {
+                Operation::Execute => "asked execute 1",
+                Operation::Compensate => "asked compensate 1",
+                Operation::Prepare => "asked prepare 1",
+                Operation::Precommit => "asked precommit 1",
+                Operation::Commit => "asked commit 1",
+                Operation::Abort => "asked abort 1",
+            }),
+            phase if phase.call().is_none() => Cow::Borrowed(phase.word()),
+            phase => Cow::Owned(phase.to_string()),
+        }
+    }
+}
+
 impl std::fmt::Display for BranchPhase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.call() {

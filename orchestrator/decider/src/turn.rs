@@ -63,7 +63,7 @@ impl Turn<'_> {
         self.entry.changes.push(StepChange {
             step: step.name.clone(),
             branch: step.is_group.then(|| planned.name.clone()),
-            phase: phase.to_string(),
+            phase: phase.text(),
         });
         branch.phase = phase;
     }
@@ -159,7 +159,7 @@ impl Turn<'_> {
             issued: call.issued,
             watermark: self.watermark,
             deadline: transaction.deadline,
-            definition: Cow::Owned(transaction.definition.to_string()),
+            definition: Cow::Borrowed(&self.plan.label),
             replyto: Cow::Borrowed(&self.identity.replyto),
             traceparent: transaction.traceparent.as_deref().map(Cow::Borrowed),
             replytoken: self.reply_token(&address).map(Cow::Owned),

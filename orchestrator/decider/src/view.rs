@@ -144,7 +144,7 @@ impl Shard {
 
     /// Open transactions of a status (`None`: any), oldest first, after the one born at `after`.
     pub fn list(&self, wanted: Option<&str>, after: i64, most: usize) -> Vec<TransactionView> {
-        let newer = self.open.range(after.saturating_add(1)..).map(|(_, transaction)| transaction);
+        let newer = self.open.range(after.saturating_add(1)..).map(|(_, transaction)| &**transaction);
         let of_status = newer.filter(|transaction| wanted.is_none_or(|wanted| status(transaction) == wanted));
         of_status.take(most).map(|transaction| self.view_of(transaction)).collect()
     }
@@ -209,7 +209,7 @@ impl Shard {
     }
 
     pub(crate) fn open_at(&self, birth_offset: i64) -> Option<&Transaction> {
-        self.open.get(&birth_offset)
+        self.open.get(&birth_offset).map(Box::as_ref)
     }
 
     pub(crate) fn plan_of(&self, transaction: &Transaction) -> std::sync::Arc<crate::definition::plan::Plan> {
@@ -218,7 +218,7 @@ impl Shard {
 
     /// Every open transaction, oldest first.
     pub fn open_transactions(&self) -> impl Iterator<Item = &Transaction> {
-        self.open.values()
+        self.open.values().map(Box::as_ref)
     }
 }
 

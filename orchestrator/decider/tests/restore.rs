@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers belong to the tests")]
 
 use sagamore_decider::identity::Identity;
-use sagamore_decider::outbox::Sent;
+use sagamore_decider::outbox::{Sent, Way};
 use sagamore_decider::output::{Destination, Output, Record};
 use sagamore_decider::owner::{Duty, Owner, Pace};
 use sagamore_decider::restore::StateReader;
@@ -55,7 +55,7 @@ fn an_order_goes_through_a_takeover_after_every_record() {
         let mut outputs: Vec<Output> = Vec::new();
         owner.on_record(&record, now, |output| outputs.push(output.clone()));
         let mut tickets = Vec::new();
-        owner.send(now, |ticket, _, _| {
+        owner.send(now, Way::AtOnce, |ticket, _, _, _| {
             tickets.push(ticket);
             Sent::Queued
         });

@@ -9,6 +9,8 @@ use std::fmt;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::crowd::Linger;
+
 /// The largest request a producer of ours sends, in bytes: what a topic accepts is decided by the topic, and a
 /// record that is too large for it comes back as an error of the broker with its name on it.
 pub const REQUEST_BYTES_MAX: u32 = 8 * 1024 * 1024;
@@ -158,13 +160,12 @@ impl ClientSettings {
         &self.bootstrap
     }
 
-    /// For the outputs of a lane: commands, outcomes, refusals, timers.
-    pub fn lane_output_producer(&self, client_id: &str) -> ClientConfig {
+    /// For the outputs of a lane: commands, outcomes, refusals, timers. By its load the lane decides which to use.
+    pub fn lane_output_producer(&self, client_id: &str, linger: Linger) -> ClientConfig {
         let mut config = self.producer();
         config
             .set("client.id", client_id)
-            // The lane decides by its load whether waiting is worth it; alone, every ms is latency.
-            .set("linger.ms", "0")
+            .set("linger.ms", linger.as_ms())
             .set("queue.buffering.max.messages", QUEUED_RECORDS_MAX.to_string())
             .set("queue.buffering.max.kbytes", QUEUED_KIBIBYTES_MAX.to_string());
         self.finish(config)
@@ -233,10 +234,15 @@ impl ClientSettings {
         self.finish(config)
     }
 
-    /// For starts, replies, inquiries, verbs and definitions: anyone who writes to an inbox.
+    /// For starts, inquiries, verbs and definitions: anyone who writes to an inbox now and then.
     pub fn client_producer(&self, client_id: &str) -> ClientConfig {
+        self.reply_producer(client_id, Linger::None)
+    }
+
+    /// For a participant's replies. By its load the participant decides which to use.
+    pub fn reply_producer(&self, client_id: &str, linger: Linger) -> ClientConfig {
         let mut config = self.producer();
-        config.set("client.id", client_id).set("linger.ms", "0");
+        config.set("client.id", client_id).set("linger.ms", linger.as_ms());
         self.finish(config)
     }
 
@@ -414,7 +420,11 @@ mod tests {
     #[test]
     fn librdkafka_takes_every_role() {
         let settings = ClientSettings::new("127.0.0.1:1");
-        let _: ThreadedProducer<_> = settings.lane_output_producer("lane-0").create().expect("lane");
+        for linger in [Linger::None, Linger::Crowd] {
+            let _: ThreadedProducer<_> =
+                settings.lane_output_producer("lane-0", linger).create().expect("lane");
+            let _: ThreadedProducer<_> = settings.reply_producer("p", linger).create().expect("replies");
+        }
         let _: BaseProducer = settings.checkpoint_producer("sagamore-0").create().expect("checkpoint");
         let _: BaseProducer = settings.client_producer("client").create().expect("client");
         let _: BaseConsumer = settings.inbox_consumer("g", "lane-0").create().expect("inbox");

@@ -7,10 +7,11 @@
 //! ```
 //!
 //! Everything here blocks the caller for at most a few requests' timeouts. What comes back is data; printing it is
-//! the caller's. Deliberately absent: growing a topic, deleting one, moving replicas. Partition counts never change,
-//! because they say where a transaction is at home; replicas are moved by Kafka's own tools.
+//! the caller's. Deliberately absent: growing a topic, moving replicas. Partition counts never change, because they say
+//! where a transaction is at home; replicas are moved by Kafka's own tools. Topics are removed only by who has made them
+//! for a while: the conformance kit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
@@ -135,6 +136,14 @@ pub enum TopicsError {
         /// What the broker says.
         cause: RDKafkaErrorCode,
     },
+    /// The broker refused to remove a topic.
+    #[error("cannot remove {topic}: {cause}")]
+    Remove {
+        /// The topic.
+        topic: String,
+        /// What the broker says.
+        cause: RDKafkaErrorCode,
+    },
     /// A request was not answered, or the client is misconfigured.
     #[error("cannot {action}: {cause}")]
     Request {
@@ -159,9 +168,10 @@ impl TopicsError {
     pub fn is_silence(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::NotReady { .. } => true,
-            Self::Create { cause, .. } | Self::Alter { cause, .. } | Self::Describe { cause, .. } => {
-                SILENCE.contains(cause)
-            }
+            Self::Create { cause, .. }
+            | Self::Alter { cause, .. }
+            | Self::Remove { cause, .. }
+            | Self::Describe { cause, .. } => SILENCE.contains(cause),
             Self::Request { cause, .. } => is_silent(cause),
             Self::Instance(error) => error.is_silence(),
             Self::PartitionCount { .. } => false,
@@ -220,19 +230,37 @@ pub fn ensure_command_topics(
     layout: &Layout,
     participants: &[Name],
 ) -> Result<Vec<Change>, TopicsError> {
+    ensure_topics(settings, layout, &[], participants)
+}
+
+/// The same, and some of our own topics: what is enough for somebody who only plays the coordinator.
+pub fn ensure_topics(
+    settings: &ClientSettings,
+    layout: &Layout,
+    own: &[Topic],
+    participants: &[Name],
+) -> Result<Vec<Change>, TopicsError> {
     let cluster = Cluster::connect(settings)?;
-    let wanted: Vec<_> = participants
-        .iter()
-        .map(|participant| WantedTopic {
-            name: command_topic(&layout.prefix, participant),
-            partitions: layout.partitions,
-            partitions_are_fixed: false,
-            settings: command_topic_settings(),
-        })
-        .collect();
+    let commands = participants.iter().map(|participant| WantedTopic {
+        name: command_topic(&layout.prefix, participant),
+        partitions: layout.partitions,
+        partitions_are_fixed: false,
+        settings: command_topic_settings(),
+    });
+    let wanted: Vec<_> = own.iter().map(|topic| own_topic(layout, *topic)).chain(commands).collect();
     let changes = plan_topics(&cluster, &wanted, layout.replication)?;
     carry_out(&cluster, &changes)?;
     Ok(changes)
+}
+
+/// The names of all topics there are.
+pub fn present_topics(settings: &ClientSettings) -> Result<BTreeSet<String>, TopicsError> {
+    Ok(Cluster::connect(settings)?.topics()?.into_keys().collect())
+}
+
+/// Removes topics, and all that stands in them. One that is not there is fine.
+pub fn remove_topics(settings: &ClientSettings, names: &[String]) -> Result<(), TopicsError> {
+    Cluster::connect(settings)?.remove(names)
 }
 
 /// A row of the table, for one prefix.
@@ -244,14 +272,16 @@ struct WantedTopic {
 }
 
 fn own_topics(layout: &Layout) -> Vec<WantedTopic> {
-    Topic::ALL
-        .map(|topic| WantedTopic {
-            name: topic.name(&layout.prefix),
-            partitions: topic.partitions(layout.partitions),
-            partitions_are_fixed: topic.partitions_are_fixed(),
-            settings: topic.settings(),
-        })
-        .into()
+    Topic::ALL.map(|topic| own_topic(layout, topic)).into()
+}
+
+fn own_topic(layout: &Layout, topic: Topic) -> WantedTopic {
+    WantedTopic {
+        name: topic.name(&layout.prefix),
+        partitions: topic.partitions(layout.partitions),
+        partitions_are_fixed: topic.partitions_are_fixed(),
+        settings: topic.settings(),
+    }
 }
 
 fn plan_topics(

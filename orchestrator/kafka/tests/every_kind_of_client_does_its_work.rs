@@ -10,6 +10,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use sagamore_kafka::client::{ClientSettings, Isolation};
+use sagamore_kafka::crowd::Linger;
 use sagamore_kafka::embedded::EmbeddedBroker;
 use sagamore_kafka::topics::{Layout, apply};
 use sagamore_local_kafka::{ClusterSize, LocalKafka};
@@ -40,7 +41,8 @@ fn everything_works(settings: &ClientSettings) -> Timestamp {
     let prefix = Prefix::default();
     let (inbox, state) = (Topic::Inbox.name(&prefix), Topic::State.name(&prefix));
 
-    let lane: BaseProducer = settings.lane_output_producer("lane-0").create().expect("a producer");
+    let lane: BaseProducer =
+        settings.lane_output_producer("lane-0", Linger::Crowd).create().expect("a producer");
     send(&lane, &inbox, "from the lane");
     lane.flush(SOON).expect("delivered");
 

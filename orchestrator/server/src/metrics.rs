@@ -55,14 +55,37 @@ pub(crate) fn undeliverable(partition: i32) {
     counter!("sagamore_undeliverable_total", "shard" => partition.to_string()).increment(1);
 }
 
-pub(crate) fn output(destination: &Destination) {
-    let kind = match destination {
-        Destination::Commands(_) => "commands",
-        Destination::Inbox(_) => "inbox",
-        Destination::Outcomes => "outcomes",
-        Destination::DeadLetters => "dead-letters",
-    };
-    counter!("sagamore_outputs_total", "destination" => kind).increment(1);
+/// Outputs by kind of destination since they were told last: a counter is looked up by its name each time.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    commands: u64,
+    inbox: u64,
+    outcomes: u64,
+    dead_letters: u64,
+}
+
+impl Outputs {
+    pub(crate) fn count(&mut self, destination: &Destination) {
+        *match destination {
+            Destination::Commands(_) => &mut self.commands,
+            Destination::Inbox(_) => &mut self.inbox,
+            Destination::Outcomes => &mut self.outcomes,
+            Destination::DeadLetters => &mut self.dead_letters,
+        } += 1;
+    }
+
+    pub(crate) fn tell(&mut self) {
+        let Self { commands, inbox, outcomes, dead_letters } = std::mem::take(self);
+        let kinds = [
+            ("commands", commands),
+            ("inbox", inbox),
+            ("outcomes", outcomes),
+            ("dead-letters", dead_letters),
+        ];
+        for (kind, count) in kinds {
+            counter!("sagamore_outputs_total", "destination" => kind).increment(count);
+        }
+    }
 }
 
 pub(crate) fn notice(notice: &Notice) {

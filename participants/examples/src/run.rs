@@ -221,10 +221,14 @@ pub fn spawn(kind: Kind, settings: &Settings) -> Result<Running, SpawnError> {
     Ok(Running { handle, store })
 }
 
-/// Runs an example until `until` returns, then stops it gracefully. What `sagamore participant` calls.
-pub fn run(kind: Kind, settings: &Settings, until: impl FnOnce()) -> Result<(Books, Counters), SpawnError> {
+/// Runs an example until `until` returns, which should when it has ended by itself, then stops it gracefully. What `sagamore participant` calls.
+pub fn run(
+    kind: Kind,
+    settings: &Settings,
+    until: impl FnOnce(&Running),
+) -> Result<(Books, Counters), SpawnError> {
     let running = spawn(kind, settings)?;
-    until();
+    until(&running);
     running.stop();
     running.join()
 }

@@ -215,7 +215,7 @@ fn each_runs_and_stops() {
         let clients = broker.client_settings().expect("settings");
         let runtime = sagamore_participant::Settings::new(clients, prefix.clone(), kind.name());
         let settings = Settings::new(runtime);
-        let (books, _) = run(kind, &settings, || {}).expect("runs");
+        let (books, _) = run(kind, &settings, |_| {}).expect("runs");
         assert!(books.balance(), "{books:?}");
         assert_eq!(books.participant, kind.as_str());
     }

@@ -18,13 +18,16 @@
 //! | `compensate` | – | execute –, prepare no | nothing | `ok` | compensate |
 //! | `compensate` | – | execute –, prepare – | nothing | `ok` | execute cancelled, compensate |
 //! | `prepare` | – | anything | perform | what it says | prepare |
+//! | `precommit` | – | commit there | nothing | `ok` | precommit |
+//! | `precommit` | – | abort there, by hand | refuse | `refused`, `heuristic-mixed` | |
 //! | `precommit` | – | prepare done, abort there | refuse | `refused`, `aborted` | |
-//! | `precommit` | – | prepare done, commit there | nothing | `ok` | precommit |
 //! | `precommit` | – | prepare done, neither | perform | `ok` | precommit |
 //! | `precommit` | – | prepare no or – | refuse | `refused`, `not-prepared` | |
+//! | `commit` | – | abort there, by hand | refuse | `refused`, `heuristic-mixed` | |
 //! | `commit` | – | prepare done, abort there | refuse | `refused`, `aborted` | |
 //! | `commit` | – | prepare done, no abort | perform | `ok` | commit |
 //! | `commit` | – | prepare no or – | refuse | `refused`, `not-prepared` | |
+//! | `abort` | – | commit there, by hand | refuse | `refused`, `heuristic-mixed` | |
 //! | `abort` | – | prepare done, commit there | refuse | `refused`, `committed` | |
 //! | `abort` | – | prepare done, no commit | undo it | `ok` | abort |
 //! | `abort` | – | prepare no | nothing | `ok` | abort |
@@ -40,6 +43,10 @@
 //! `not-prepared`, `aborted` and `committed` cannot happen while coordinator and participant keep their promises:
 //! they mean that one of them lost its memory. They are not stored, and make the transaction stuck.
 //!
+//! **By hand** is the row of a `commit` or `abort` that an operator has decided ([`Stored::ByHand`]). The coordinator's own
+//! decision finds it: the same one is answered `ok`, the other one `heuristic-mixed`, which makes the transaction stuck.
+//! When the books have been set right, a second row by hand, of the operation that was refused, answers it `ok`.
+//!
 //! Deliberately absent: clocks, stores, Kafka. The simulator runs this very code.
 
 use sagamore_schemas::ids::{Birth, Partition, Time, TransactionId};
@@ -52,6 +59,8 @@ use crate::planted::{self, Defect};
 pub const REASON_CANCELLED: &str = "cancelled";
 /// The reason of an `error` while a prepared branch waits for its decision.
 pub const REASON_IN_DOUBT: &str = "in-doubt";
+/// The reason of a refused `precommit`, `commit` or `abort` after an operator has decided the opposite.
+pub const REASON_MIXED: &str = "heuristic-mixed";
 
 /// What names a branch in a participant's memory, together with the instance that asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +159,8 @@ pub enum Stored {
     Refused(Box<str>),
     /// Never done, and never to be done.
     Cancelled,
+    /// A `commit` or `abort`: done, because an operator has decided so.
+    ByHand,
 }
 
 /// What to do with a command.
@@ -183,6 +194,8 @@ pub enum Refusal {
     Aborted,
     /// It was committed before.
     Committed,
+    /// An operator has decided the opposite.
+    Mixed,
 }
 
 impl Refusal {
@@ -193,6 +206,7 @@ impl Refusal {
             Self::NotPrepared => "not-prepared",
             Self::Aborted => "aborted",
             Self::Committed => "committed",
+            Self::Mixed => REASON_MIXED,
         }
     }
 }
@@ -237,15 +251,16 @@ fn compensate(rows: &[Row]) -> Decision<'_> {
 }
 
 fn precommit(rows: &[Row]) -> Decision<'_> {
-    match forward(rows, Operation::Prepare) {
-        Forward::Done(_) if row(rows, Operation::Abort).is_some() => Decision::Refuse(Refusal::Aborted),
-        Forward::Done(_) if row(rows, Operation::Commit).is_some() => Decision::Nothing { cancels: None },
-        Forward::Done(result) => Decision::PerformOn(result),
-        Forward::No | Forward::Unknown => Decision::Refuse(Refusal::NotPrepared),
+    if row(rows, Operation::Commit).is_some() {
+        return Decision::Nothing { cancels: None };
     }
+    commit(rows)
 }
 
 fn commit(rows: &[Row]) -> Decision<'_> {
+    if is_by_hand(rows, Operation::Abort) {
+        return Decision::Refuse(Refusal::Mixed);
+    }
     match forward(rows, Operation::Prepare) {
         Forward::Done(_) if row(rows, Operation::Abort).is_some() => Decision::Refuse(Refusal::Aborted),
         Forward::Done(result) => Decision::PerformOn(result),
@@ -254,6 +269,9 @@ fn commit(rows: &[Row]) -> Decision<'_> {
 }
 
 fn abort(rows: &[Row]) -> Decision<'_> {
+    if is_by_hand(rows, Operation::Commit) {
+        return Decision::Refuse(Refusal::Mixed);
+    }
     match forward(rows, Operation::Prepare) {
         Forward::Done(_) if row(rows, Operation::Commit).is_some() => Decision::Refuse(Refusal::Committed),
         Forward::Done(result) => Decision::PerformOn(result),
@@ -272,9 +290,13 @@ enum Forward<'r> {
 fn forward(rows: &[Row], operation: Operation) -> Forward<'_> {
     match row(rows, operation).map(|row| &row.answer) {
         Some(Stored::Done(result)) => Forward::Done(result),
-        Some(Stored::Refused(_) | Stored::Cancelled) => Forward::No,
+        Some(Stored::Refused(_) | Stored::Cancelled | Stored::ByHand) => Forward::No,
         None => Forward::Unknown,
     }
+}
+
+fn is_by_hand(rows: &[Row], operation: Operation) -> bool {
+    row(rows, operation).is_some_and(|row| matches!(row.answer, Stored::ByHand))
 }
 
 fn row(rows: &[Row], operation: Operation) -> Option<&Row> {
@@ -301,6 +323,7 @@ mod tests {
             "done" => Stored::Done(Payload::from_json(format!("\"{operation}\"")).unwrap()),
             "refused" => Stored::Refused("no".into()),
             "cancelled" => Stored::Cancelled,
+            "hand" => Stored::ByHand,
             other => panic!("{other}"),
         };
         Row { operation: parsed(operation), issued: Time::from_epoch_ms(1), answer }
@@ -317,6 +340,7 @@ mod tests {
             Decision::Repeat(Stored::Done(_)) => "repeat done".into(),
             Decision::Repeat(Stored::Refused(_)) => "repeat refused".into(),
             Decision::Repeat(Stored::Cancelled) => "repeat cancelled".into(),
+            Decision::Repeat(Stored::ByHand) => "repeat by hand".into(),
             Decision::Nothing { cancels: None } => "nothing".into(),
             Decision::Nothing { cancels: Some(operation) } => format!("nothing, cancels {operation}"),
             Decision::Refuse(refusal) => format!("refuse {}", refusal.as_str()),
@@ -396,6 +420,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_decided_by_hand_is_agreed_with_or_mixed() {
+        // After a crash between the end of a prepared transaction and its rows the vote reads cancelled.
+        for vote in ["prepare=done", "prepare=done precommit=done", "prepare=cancelled"] {
+            let (aborted, committed) = (format!("{vote} abort=hand"), format!("{vote} commit=hand"));
+            check(&aborted, "abort", "repeat by hand");
+            check(&aborted, "commit", "refuse heuristic-mixed");
+            check(&committed, "commit", "repeat by hand");
+            check(&committed, "abort", "refuse heuristic-mixed");
+            check(&aborted, "compensate", "nothing");
+        }
+        check("prepare=done abort=hand", "precommit", "refuse heuristic-mixed");
+        check("prepare=done commit=hand", "precommit", "nothing");
+        check("prepare=done commit=hand", "compensate", r#"perform on "prepare""#);
+        check("prepare=done abort=hand", "prepare", "repeat done");
+        // Both rows: it was mixed, and has been repaired.
+        for repaired in ["prepare=done abort=hand commit=hand", "prepare=done commit=hand abort=hand"] {
+            check(repaired, "commit", "repeat by hand");
+            check(repaired, "abort", "repeat by hand");
+            check(repaired, "precommit", "nothing");
+        }
+    }
+
+    #[test]
     fn only_a_vote_without_a_decision_is_in_doubt() {
         for (given, then) in [
             ("", false),
@@ -406,6 +453,8 @@ mod tests {
             ("prepare=done precommit=done", true),
             ("prepare=done commit=done", false),
             ("prepare=done abort=done", false),
+            ("prepare=done commit=hand", false),
+            ("prepare=done abort=hand", false),
         ] {
             let rows: Vec<Row> = given.split_whitespace().map(remembered).collect();
             assert_eq!(in_doubt(&rows), then, "{given}");

@@ -7,6 +7,7 @@
 //! | a verdict `undecided` | | waits |
 //! | a verdict `forgotten` | | waits, loudly: a person has to say what became of it |
 //! | a verdict, and it is not in doubt | | nothing; loudly, when the verdict contradicts its rows |
+//! | a verdict of an operator | as `heuristic` says | no reply |
 //! | nothing for `unilateral_after`, prepared | abort: [`decide_alone`] | answers what comes later from its rows |
 //! | nothing for `unilateral_after`, precommitted | commit: [`decide_alone`] | as before |
 //! | nothing, and there is no `unilateral_after` | | asks, and decides nothing |
@@ -29,8 +30,9 @@ use sagamore_schemas::wire::{
 };
 
 use crate::barrier::{self, Branch, BranchKey, Decision, Refusal, Row, Stored};
+use crate::heuristic::{self, ByHand};
 use crate::participant::Participant;
-use crate::perform::{Answered, perform};
+use crate::perform::{Answered, perform_as};
 use crate::store::{LocalTransaction, Store, StoreFault};
 
 /// What is kept of a vote until it is decided: the `prepare` itself, without its token. It names whom to ask, and
@@ -104,8 +106,12 @@ pub enum Settled {
     Forgotten,
     /// It is not in doubt, and what it has done is what the verdict says, or unknown here.
     NotInDoubt,
-    /// It has done the opposite: one side has lost its memory, or has decided by itself.
+    /// It has done the opposite: one side has lost its memory, or has decided by itself, or by hand.
     Contradicted(Refusal),
+    /// What an operator had decided against the coordinator counts as set right.
+    Repaired,
+    /// There is nothing to be set right.
+    NotMixed,
 }
 
 /// Carries out a verdict, as if the command of that name had come. The caller commits `tx`.
@@ -123,18 +129,36 @@ pub fn settle<P: Participant>(
         Decided::Forgotten if tx.vote(&key)?.is_some() => return Ok(Settled::Forgotten),
         Decided::Forgotten => return Ok(Settled::NotInDoubt),
     };
-    if let Some(answered) = tell(participant, tx, &key, operation)? {
+    if let Some(answered) = tell(participant, tx, &key, operation, None)? {
         return Ok(Settled::Told(answered));
     }
+    if let Some(refusal) = contradicting(tx, &key, operation)? {
+        if refusal == Refusal::Mixed {
+            heuristic::contradict(tx, &key)?;
+        }
+        return Ok(Settled::Contradicted(refusal));
+    }
+    if tx.rows(&key)?.iter().any(|row| row.operation == operation && matches!(row.answer, Stored::ByHand)) {
+        heuristic::agree(tx, &key)?;
+    }
+    Ok(Settled::NotInDoubt)
+}
+
+/// Whether a branch that is not in doubt has done the opposite.
+pub(crate) fn contradicting<T: LocalTransaction>(
+    tx: &mut T,
+    key: &BranchKey<'_>,
+    operation: Operation,
+) -> Result<Option<Refusal>, StoreFault> {
     // The horizon does not matter: nothing is done here.
-    Ok(match barrier::decide(operation, Time::MAX, tx.rows(&key)?, Time::default()) {
-        Decision::Refuse(refusal @ (Refusal::Aborted | Refusal::Committed)) => Settled::Contradicted(refusal),
+    Ok(match barrier::decide(operation, Time::MAX, tx.rows(key)?, Time::default()) {
+        Decision::Refuse(refusal @ (Refusal::Aborted | Refusal::Committed | Refusal::Mixed)) => Some(refusal),
         Decision::Refuse(Refusal::Expired | Refusal::NotPrepared)
         | Decision::Perform
         | Decision::PerformOn(_)
         | Decision::Repeat(_)
         | Decision::Nothing { .. }
-        | Decision::Later => Settled::NotInDoubt,
+        | Decision::Later => None,
     })
 }
 
@@ -147,15 +171,16 @@ pub fn decide_alone<P: Participant>(
     let key = branch.key();
     let is_precommitted = done(tx.rows(&key)?, Operation::Precommit).is_some();
     let operation = if is_precommitted { Operation::Commit } else { Operation::Abort };
-    Ok(tell(participant, tx, &key, operation)?.map(|answered| (operation, answered)))
+    Ok(tell(participant, tx, &key, operation, None)?.map(|answered| (operation, answered)))
 }
 
-/// Performs `commit` or `abort` of a branch that is in doubt.
-fn tell<P: Participant>(
+/// Performs `commit` or `abort` of a branch that is in doubt. `None`: it is not.
+pub(crate) fn tell<P: Participant>(
     participant: &P,
     tx: &mut <P::Store as Store>::Transaction<'_>,
     key: &BranchKey<'_>,
     operation: Operation,
+    by_hand: Option<&ByHand>,
 ) -> Result<Option<Answered>, StoreFault> {
     let Some(vote) = tx.vote(key)? else { return Ok(None) };
     let unreadable =
@@ -165,13 +190,13 @@ fn tell<P: Participant>(
     let fields = [field("input", &prepare.data), field("result", &result.as_ref())];
     let fields: Vec<String> = fields.into_iter().flatten().collect();
     let data = Payload::from_json(format!("{{{}}}", fields.join(","))).map_err(|cause| unreadable(&cause))?;
-    perform(participant, tx, &again(&prepare, operation, data.as_ref())).map(Some)
+    perform_as(participant, tx, &again(&prepare, operation, data.as_ref()), by_hand).map(Some)
 }
 
 fn done(rows: &[Row], operation: Operation) -> Option<&Payload> {
     rows.iter().filter(|row| row.operation == operation).find_map(|row| match &row.answer {
         Stored::Done(result) => Some(result),
-        Stored::Refused(_) | Stored::Cancelled => None,
+        Stored::Refused(_) | Stored::Cancelled | Stored::ByHand => None,
     })
 }
 

@@ -6,14 +6,18 @@
 //!     └──── reply ─────────┘ └────▶ store        effect and answer in one local transaction
 //! ```
 //! Dependencies point to the right: `barrier` knows nothing, `perform` no Kafka, `runtime` everything. Beside `perform`
-//! stands `doubt`: what a branch that has voted asks, and how it is settled without its command.
+//! stands `doubt`: what a branch that has voted asks, and how it is settled without its command; and `heuristic`: how by hand.
 #![doc = include_str!("../../README.md")]
 
 pub mod barrier;
+pub mod code;
 pub mod doubt;
+pub mod heuristic;
 pub mod participant;
 pub mod perform;
 pub mod planted;
+#[cfg(feature = "kafka")]
+pub mod restore;
 #[cfg(feature = "kafka")]
 pub mod runtime;
 pub mod store;
@@ -22,6 +26,6 @@ pub use participant::{Effect, Fault, Open, Participant, read_data};
 #[cfg(feature = "kafka")]
 pub use runtime::kafka_only::{KafkaOnly, KafkaOnlySettings};
 #[cfg(feature = "kafka")]
-pub use runtime::{Counters, Handle, Runtime, RuntimeError, Settings, WhenAway};
+pub use runtime::{Counters, Forgotten, Handle, Runtime, RuntimeError, Settings, WhenAway};
 pub use sagamore_schemas::wire::{Command, Operation, Payload};
 pub use store::memory;

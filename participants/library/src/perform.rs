@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sagamore_schemas::wire::{Answer, Command, Operation, Payload};
 
-use crate::barrier::{self, BranchKey, Decision, REASON_CANCELLED, REASON_IN_DOUBT, Row, Stored};
+use crate::barrier::{self, BranchKey, Decision, REASON_CANCELLED, REASON_IN_DOUBT, Refusal, Row, Stored};
 use crate::doubt::Vote;
+use crate::heuristic::{self, ByHand, Heuristic};
 use crate::participant::{Effect, Fault, Participant};
 use crate::planted::{self, Defect};
 use crate::store::{LocalTransaction, Store, StoreFault};
@@ -39,6 +40,8 @@ pub enum Work {
     Repeated,
     /// Nothing: there was nothing to undo, or the barrier refused.
     Nothing,
+    /// Nothing: an operator has decided the opposite by hand.
+    Mixed,
     /// Business code or the store failed; everything is rolled back.
     Failed,
 }
@@ -51,9 +54,19 @@ pub fn perform<P: Participant>(
     tx: &mut <P::Store as Store>::Transaction<'_>,
     command: &Command<'_>,
 ) -> Result<Answered, StoreFault> {
+    perform_as(participant, tx, command, None)
+}
+
+/// The same; `by_hand`: it is not the coordinator who says so.
+pub(crate) fn perform_as<P: Participant>(
+    participant: &P,
+    tx: &mut <P::Store as Store>::Transaction<'_>,
+    command: &Command<'_>,
+    by_hand: Option<&ByHand>,
+) -> Result<Answered, StoreFault> {
     tx.savepoint()?;
     for _ in 0..CONFLICTS_MAX {
-        let failed = match attempt(participant, tx, command) {
+        let failed = match attempt(participant, tx, command, by_hand) {
             Ok(answered) => return Ok(answered),
             Err(failed) => failed,
         };
@@ -82,6 +95,7 @@ fn attempt<P: Participant>(
     participant: &P,
     tx: &mut <P::Store as Store>::Transaction<'_>,
     command: &Command<'_>,
+    by_hand: Option<&ByHand>,
 ) -> Result<Answered, Failed> {
     let key = BranchKey::of(command);
     let operation = command.address.operation;
@@ -92,13 +106,23 @@ fn attempt<P: Participant>(
     let horizon = tx.horizon(key.home(), watermark)?;
     let decision = barrier::decide(operation, command.issued, tx.rows(&key)?, horizon);
     let (answer, work) = match decision {
-        Decision::Repeat(stored) => return Ok(Answered::stored(stored.clone(), Work::Repeated)),
+        Decision::Repeat(stored) => {
+            let stored = stored.clone();
+            if matches!(stored, Stored::ByHand) && by_hand.is_none() {
+                heuristic::agree(tx, &key)?;
+            }
+            return Ok(Answered::stored(stored, Work::Repeated));
+        }
         Decision::Refuse(refusal) => {
+            let is_mixed = refusal == Refusal::Mixed;
+            if is_mixed && by_hand.is_none() {
+                heuristic::contradict(tx, &key)?;
+            }
             return Ok(Answered {
                 outcome: Answer::Refused,
                 reason: Some(refusal.as_str().into()),
                 data: Payload::Absent,
-                work: Work::Nothing,
+                work: if is_mixed { Work::Mixed } else { Work::Nothing },
             });
         }
         Decision::Later => return Ok(Answered::error(REASON_IN_DOUBT)),
@@ -120,7 +144,13 @@ fn attempt<P: Participant>(
         Decision::PerformOn(done) => {
             let done = done.clone();
             guarded(|| follow(participant, tx.business(), command, &done))?;
-            (Stored::Done(Payload::Absent), Work::Effect)
+            match by_hand {
+                Some(by) => {
+                    tx.keep_heuristic(&key, &Heuristic::open(operation, by.clone()))?;
+                    (Stored::ByHand, Work::Effect)
+                }
+                None => (Stored::Done(Payload::Absent), Work::Effect),
+            }
         }
     };
     if operation == Operation::Prepare && matches!(answer, Stored::Done(_)) {
@@ -187,6 +217,7 @@ impl Answered {
             Stored::Done(result) => (Answer::Ok, None, result),
             Stored::Refused(reason) => (Answer::Refused, Some(String::from(reason).into()), Payload::Absent),
             Stored::Cancelled => (Answer::Refused, Some(REASON_CANCELLED.into()), Payload::Absent),
+            Stored::ByHand => (Answer::Ok, None, Payload::Absent),
         };
         Self { outcome, reason, data, work }
     }

@@ -13,6 +13,9 @@
 //! member. When a partition goes elsewhere, what has begun is finished and committed, what waits is dropped. A crash
 //! between effect and commit makes a duplicate, which the barrier answers from memory.
 //!
+//! Before anything is answered from a store, it is compared with what the group has committed ([`restored`]): a store that
+//! was restored from an old copy ends the runtime.
+//!
 //! A verdict on the command topic takes the same way, without a reply. One more thread asks for branches in doubt, and
 //! ends those whose time is up under `termination: unilateral`.
 //!
@@ -23,39 +26,47 @@ mod counters;
 mod desk;
 mod doubts;
 pub mod kafka_only;
+mod membership;
 mod progress;
 mod replies;
+mod restored;
+mod trouble;
+mod verdicts;
 mod worker;
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sagamore_kafka::client::ClientSettings;
 use sagamore_kafka::topics::TopicsError;
 use sagamore_schemas::ids::Name;
 use sagamore_schemas::topics::{Prefix, Topic, command_topic};
-use tracing::{debug, info, warn};
+use tracing::{error, info, warn};
 
 use asker::{Asker, Asking, Rounds};
 pub use counters::Counters;
 use desk::{Desk, Taken};
 use doubts::Doubts;
-use progress::Position;
+use membership::{Membership, commit};
 use replies::{Replies, Shared};
+pub use restored::Forgotten;
+use restored::{Keep, Keeper};
+use trouble::Trouble;
 use worker::Worker;
 
+use crate::code::Code;
 use crate::participant::Participant;
+use crate::store::Store;
 
 /// How long a poll waits for a first record: what a stop waits for at most, and nothing else.
 const IDLE_POLL: Duration = Duration::from_millis(100);
@@ -73,8 +84,10 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 const RESEND_INTERVAL: Duration = Duration::from_millis(250);
 /// After so long without room, the consumer is paused and polled, so that rebalances are answered meanwhile.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
-/// How often an unreachable cluster is told of again.
-const TROUBLE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the group's coordinator may take to say what was committed; then it is asked again.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a store could not keep positions, so many turns of committing are left out: each may have waited for its timeout.
+const TURNS_LEFT_OUT: u32 = 10;
 /// How often a topic that does not exist yet is looked for, in ms.
 const METADATA_REFRESH_MS: &str = "2000";
 
@@ -148,6 +161,9 @@ pub enum RuntimeError {
     /// The topics of a participant that has nothing but Kafka would break what it promises.
     #[error("topics that would break a promise: {0}")]
     Unfit(kafka_only::Unfit),
+    /// The store is not the one that has answered.
+    #[error("{0}")]
+    Forgotten(Box<Forgotten>),
     /// A defect: a thread of the runtime panicked.
     #[error("the runtime panicked")]
     Panicked,
@@ -171,7 +187,8 @@ impl Runtime {
 
         let config = settings.clients.participant_consumer(&group, &client_id);
         let replies = Arc::new(Replies::new(
-            settings.clients.client_producer(&client_id),
+            settings.clients.clone(),
+            client_id,
             Topic::Inbox.name(&settings.prefix),
             settings.has_content_type,
             Arc::clone(&shared),
@@ -193,6 +210,7 @@ impl Runtime {
                 name: settings.participant.clone(),
             },
             when_away: settings.when_away,
+            verified: None,
         };
         let crew = Crew::new(settings, worker)?;
         let asking = Asking::spawn(Asker {
@@ -202,10 +220,22 @@ impl Runtime {
             replies: Arc::clone(&replies),
             shared: Arc::clone(&shared),
             doubts: Arc::clone(&doubts),
+            topic: Arc::clone(&topic),
             name: settings.participant.clone(),
             rounds: Rounds::new(settings.asks_after),
         })?;
-        let poller = Poller::new(config, topic, &replies, &shared, &ending, crew)?;
+        let mut keeper = Keeper {
+            store: Arc::clone(&store),
+            session: None,
+            shared: Arc::clone(&shared),
+            topic: Arc::clone(&topic),
+        };
+        let keep: Option<Arc<Mutex<Keep>>> = if P::Store::KEEPS_POSITIONS {
+            Some(Arc::new(Mutex::new(move |positions: &[_]| keeper.keep(positions))))
+        } else {
+            None
+        };
+        let poller = Poller::new(config, topic, &replies, &shared, &ending, crew, keep)?;
         let poller = Poller {
             asking: Some(asking),
             in_flight_max: settings.in_flight_max.get(),
@@ -240,12 +270,15 @@ impl Handle {
         self.end(Ending::Abandon);
     }
 
-    /// Waits for the end.
+    /// Waits for the end, which also comes when the store turns out to be a restored copy: [`RuntimeError::Forgotten`].
     pub fn join(mut self) -> Result<Counters, RuntimeError> {
         match self.thread.take().map(JoinHandle::join) {
             Some(Err(_)) => Err(RuntimeError::Panicked),
             Some(Ok(Err(error))) => Err(error),
-            Some(Ok(Ok(()))) | None => Ok(self.counters()),
+            Some(Ok(Ok(()))) | None => match self.shared.forgotten() {
+                Some(forgotten) => Err(RuntimeError::Forgotten(Box::new(forgotten.clone()))),
+                None => Ok(self.counters()),
+            },
         }
     }
 
@@ -360,6 +393,8 @@ impl<P: Participant> Work for Crew<P> {
 /// The thread that owns the consumer.
 struct Poller<W> {
     consumer: BaseConsumer<Membership>,
+    /// Before offsets are committed; none where no store knows them.
+    keep: Option<Arc<Mutex<Keep>>>,
     crew: W,
     asking: Option<Asking>,
     replies: Arc<Replies>,
@@ -385,16 +420,22 @@ impl<W: Work> Poller<W> {
         shared: &Arc<Shared>,
         ending: &Arc<AtomicU8>,
         crew: W,
+        keep: Option<Arc<Mutex<Keep>>>,
     ) -> Result<Self, RuntimeError> {
         if config.get("topic.metadata.refresh.interval.ms").is_none() {
             config.set("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS);
         }
-        let membership =
-            Membership { shared: Arc::clone(shared), ending: Arc::clone(ending), topic: Arc::clone(&topic) };
+        let membership = Membership {
+            shared: Arc::clone(shared),
+            ending: Arc::clone(ending),
+            topic: Arc::clone(&topic),
+            keep: keep.clone(),
+        };
         let consumer: BaseConsumer<Membership> = config.create_with_context(membership)?;
         consumer.subscribe(&[&topic])?;
         Ok(Self {
             consumer,
+            keep,
             crew,
             asking: None,
             replies: Arc::clone(replies),
@@ -414,14 +455,18 @@ impl<W: Work> Poller<W> {
 
     fn run(mut self) {
         info!(topic = %self.topic, "taking commands");
-        while asked_to_end(&self.ending) == Ending::None {
+        while self.goes_on() {
             let room = self.in_flight_max.saturating_sub(self.shared.progress.in_flight());
             if room > 0 {
                 self.take(room.min(self.batch_max));
+                if !self.knows_what_was_committed() {
+                    continue;
+                }
                 let batch = std::mem::take(&mut self.taken);
                 if !batch.is_empty() {
                     let free = self.crew.work(batch);
                     self.recycle(free);
+                    self.replies.look_around();
                 }
             } else {
                 self.wait_for_room();
@@ -430,6 +475,54 @@ impl<W: Work> Poller<W> {
             self.resend_when_due();
         }
         self.finish();
+    }
+
+    fn goes_on(&self) -> bool {
+        asked_to_end(&self.ending) == Ending::None && self.shared.forgotten().is_none()
+    }
+
+    /// Asks the group for what it has committed of partitions that have come.
+    fn knows_what_was_committed(&mut self) -> bool {
+        let Some(keep) = &self.keep else { return true };
+        let unknown = self.shared.progress.unknown_floors();
+        if unknown.is_empty() {
+            return true;
+        }
+        let mut asked = TopicPartitionList::with_capacity(unknown.len());
+        for partition in unknown {
+            asked.add_partition(&self.topic, partition);
+        }
+        let found = match self.consumer.committed_offsets(asked, COMMITTED_TIMEOUT) {
+            Ok(found) => found,
+            Err(failure) => {
+                self.trouble.tell(&self.topic, &failure);
+                return false;
+            }
+        };
+        for one in found.elements() {
+            if let Err(failure) = one.error() {
+                self.trouble.tell(&self.topic, &failure);
+                return false;
+            }
+            let committed = match one.offset() {
+                Offset::Offset(offset) => Some(offset),
+                Offset::Beginning
+                | Offset::End
+                | Offset::Stored
+                | Offset::Invalid
+                | Offset::OffsetTail(_) => None,
+            };
+            self.shared.progress.learn_floor(one.partition(), committed);
+        }
+        // At once, so that a restored copy is found out before a command comes. A store that is away is compared by the
+        // worker, before it answers.
+        let compared = (keep.lock().unwrap_or_else(PoisonError::into_inner))(&[]);
+        if let Err(fault) = compared
+            && self.shared.forgotten().is_none()
+        {
+            info!(topic = %self.topic, %fault, "the store is not compared yet with what was committed");
+        }
+        self.shared.forgotten().is_none()
     }
 
     /// Takes what is there, up to `limit`; waits for the first one only.
@@ -464,9 +557,7 @@ impl<W: Work> Poller<W> {
         let enough = self.in_flight_max.saturating_sub(self.batch_max.min(self.in_flight_max / 2).max(1));
         let since = Instant::now();
         let mut is_paused = false;
-        while asked_to_end(&self.ending) == Ending::None
-            && !self.shared.progress.wait_until_in_flight(enough, IDLE_POLL)
-        {
+        while self.goes_on() && !self.shared.progress.wait_until_in_flight(enough, IDLE_POLL) {
             self.commit_when_due();
             self.resend_when_due();
             if since.elapsed() >= PAUSE_AFTER {
@@ -509,12 +600,16 @@ impl<W: Work> Poller<W> {
     }
 
     fn commit_when_due(&mut self) {
+        // In the future while the store could not keep them: `elapsed` is zero then.
         if self.committed_at.elapsed() < self.commit_interval {
             return;
         }
         self.committed_at = Instant::now();
         let moved = self.shared.progress.take_moved();
-        commit(&self.consumer, &self.topic, &moved, CommitMode::Async);
+        if !commit(&self.consumer, self.keep.as_deref(), &self.topic, &moved, CommitMode::Async) {
+            self.shared.progress.forget_commits();
+            self.committed_at = Instant::now() + self.commit_interval * TURNS_LEFT_OUT;
+        }
     }
 
     fn resend_when_due(&mut self) {
@@ -529,6 +624,10 @@ impl<W: Work> Poller<W> {
         self.shared.progress.drain();
         self.shared.progress.begin(&mut self.taken, Taken::token);
         self.crew.end();
+        if let Some(forgotten) = self.shared.forgotten() {
+            error!(code = %Code::StoreForgotten, "{forgotten}");
+            return;
+        }
         if asked_to_end(&self.ending) == Ending::Abandon {
             return;
         }
@@ -537,7 +636,7 @@ impl<W: Work> Poller<W> {
             self.replies.resend();
         }
         let positions = self.shared.progress.positions();
-        commit(&self.consumer, &self.topic, &positions, CommitMode::Sync);
+        commit(&self.consumer, self.keep.as_deref(), &self.topic, &positions, CommitMode::Sync);
         info!(topic = %self.topic, in_flight = self.shared.progress.in_flight(), "stopped");
     }
 }
@@ -560,118 +659,4 @@ fn hash_of(key: Option<&[u8]>) -> u64 {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
     hasher.finish()
-}
-
-fn commit(consumer: &BaseConsumer<Membership>, topic: &str, positions: &[Position], mode: CommitMode) {
-    if positions.is_empty() {
-        return;
-    }
-    let mut offsets = TopicPartitionList::with_capacity(positions.len());
-    for Position { partition, offset } in positions {
-        let added = offsets.add_partition_offset(topic, *partition, Offset::Offset(*offset));
-        debug_assert!(added.is_ok(), "{offset} is an offset that was read");
-    }
-    if let Err(failure) = consumer.commit(&offsets, mode) {
-        warn!(topic, %failure, "offsets not committed: this work may be asked again, and repeated from memory");
-    }
-}
-
-/// What the consumer calls from inside `poll`.
-struct Membership {
-    shared: Arc<Shared>,
-    ending: Arc<AtomicU8>,
-    topic: Arc<str>,
-}
-
-impl ClientContext for Membership {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_client(level, facility, message);
-    }
-}
-
-impl ConsumerContext for Membership {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Assign(partitions) => {
-                let partitions = numbers(partitions);
-                info!(topic = %self.topic, ?partitions, "partitions come");
-                self.shared.progress.assign(partitions);
-            }
-            Rebalance::Revoke(partitions) => {
-                let partitions = numbers(partitions);
-                info!(topic = %self.topic, ?partitions, "partitions go");
-                let is_abandoned = asked_to_end(&self.ending) == Ending::Abandon;
-                let timeout = if is_abandoned { Duration::ZERO } else { FINISH_TIMEOUT };
-                let positions = self.shared.progress.revoke(&partitions, timeout);
-                if !is_abandoned {
-                    commit(consumer, &self.topic, &positions, CommitMode::Sync);
-                }
-            }
-            Rebalance::Error(failure) => warn!(topic = %self.topic, %failure, "rebalance"),
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(failure) = result {
-            warn!(topic = %self.topic, %failure, "offsets not committed; tried again");
-            self.shared.progress.forget_commits();
-        }
-    }
-}
-
-fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
-    partitions
-        .elements()
-        .iter()
-        .map(rdkafka::topic_partition_list::TopicPartitionListElem::partition)
-        .collect()
-}
-
-/// Says that the cluster is away, not every time the client library does.
-#[derive(Default)]
-struct Trouble {
-    since: Option<Instant>,
-    told: Option<Instant>,
-}
-
-impl Trouble {
-    fn tell(&mut self, topic: &str, failure: &KafkaError) {
-        self.since.get_or_insert_with(Instant::now);
-        if self.told.is_some_and(|told| told.elapsed() < TROUBLE_INTERVAL) {
-            debug!(topic, %failure, "Kafka still in trouble");
-            return;
-        }
-        self.told = Some(Instant::now());
-        if failure.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
-            warn!(
-                topic,
-                "the command topic does not exist; applying a definition with this participant creates it"
-            );
-        } else {
-            warn!(topic, %failure, "no commands from Kafka; trying again");
-        }
-    }
-
-    fn over(&mut self) {
-        if let Some(since) = self.since.take() {
-            self.told = None;
-            info!(seconds = since.elapsed().as_secs(), "commands from Kafka again");
-        }
-    }
-}
-
-fn log_client(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            tracing::error!(facility, "{message}");
-        }
-        // Connections that come and go are told by the polling thread.
-        RDKafkaLogLevel::Error
-        | RDKafkaLogLevel::Warning
-        | RDKafkaLogLevel::Notice
-        | RDKafkaLogLevel::Info => {
-            debug!(facility, "{message}");
-        }
-        RDKafkaLogLevel::Debug => tracing::trace!(facility, "{message}"),
-    }
 }

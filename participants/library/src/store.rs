@@ -5,10 +5,14 @@
 //!                     (one a worker)          │
 //!                                             ├─ rows, insert      the barrier's memory, one row per operation
 //!                                             ├─ keep_vote, vote   what a branch in doubt asks with, and is decided with
+//!                                             ├─ keep_heuristic    who has decided it by hand, and what came of that
 //!                                             ├─ savepoint, roll_back   one command fails alone
 //!                                             └─ commit            then, and only then, replies leave
 //! ```
 //! One local transaction holds as many commands as were waiting (group commit); each begins with a savepoint.
+//! Beside it stand positions: how far the command topic has been answered with the knowledge of this store. One that is
+//! behind what Kafka has of the group is a restored copy.
+//!
 //! [`memory`] forgets with its process; `sqlite` (a feature of that name) keeps everything in one file. The crate
 //! `sagamore-participant-postgres` has a store in PostgreSQL, and XA.
 
@@ -22,8 +26,11 @@ pub mod sqlite;
 use sagamore_schemas::ids::Time;
 use sagamore_schemas::wire::Operation;
 
+use std::collections::BTreeMap;
+
 use crate::barrier::{Branch, BranchKey, Home, Row};
 use crate::doubt::{InDoubt, Vote};
+use crate::heuristic::Heuristic;
 
 /// A store. It is shared by the workers of a runtime; what belongs to one worker is its session.
 pub trait Store: Send + Sync + 'static {
@@ -58,6 +65,57 @@ pub trait Store: Send + Sync + 'static {
         after: Option<&Branch>,
         limit: usize,
     ) -> Result<Vec<InDoubt>, StoreFault>;
+
+    /// The next decisions by hand, in an order of the store's own; the first ones when `after` is `None`.
+    fn heuristics(
+        &self,
+        session: &mut Self::Session,
+        after: Option<&Branch>,
+        limit: usize,
+    ) -> Result<Vec<(Branch, Heuristic)>, StoreFault> {
+        let _ = (session, after, limit);
+        Ok(Vec::new())
+    }
+
+    /// Whether it keeps positions, and so can be known for a restored copy. One that ends with its process has no copies.
+    const KEEPS_POSITIONS: bool = false;
+
+    /// By partition of a command topic: every command below it was answered with the knowledge of this store.
+    fn positions(&self, session: &mut Self::Session, topic: &str) -> Result<BTreeMap<i32, i64>, StoreFault> {
+        let _ = (session, topic);
+        Ok(BTreeMap::new())
+    }
+
+    /// Raises positions, and makes that durable, in a local transaction of its own. A higher one stays.
+    fn keep_positions(
+        &self,
+        session: &mut Self::Session,
+        topic: &str,
+        positions: &[Position],
+    ) -> Result<(), StoreFault> {
+        let _ = (session, topic, positions);
+        Ok(())
+    }
+
+    /// Forgets the position of a partition: its offsets begin anew.
+    fn forget_position(
+        &self,
+        session: &mut Self::Session,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(), StoreFault> {
+        let _ = (session, topic, partition);
+        Ok(())
+    }
+}
+
+/// Where a partition of a command topic is to be read from next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Which one.
+    pub partition: i32,
+    /// Everything below it is done.
+    pub offset: i64,
 }
 
 /// The library's view of an open local transaction.
@@ -92,6 +150,19 @@ pub trait LocalTransaction {
     /// The vote of a branch in doubt.
     fn vote(&mut self, key: &BranchKey<'_>) -> Result<Option<Vote>, StoreFault>;
 
+    /// What an operator has decided about a branch by hand.
+    fn heuristic(&mut self, key: &BranchKey<'_>) -> Result<Option<Heuristic>, StoreFault> {
+        let _ = key;
+        Ok(None)
+    }
+
+    /// Keeps that, in place of what was kept of this branch before. It comes before the row of the operation; a store that
+    /// ends something outside the local transaction for that row makes this durable first.
+    fn keep_heuristic(&mut self, key: &BranchKey<'_>, heuristic: &Heuristic) -> Result<(), StoreFault> {
+        let _ = (key, heuristic);
+        Err(StoreFault::Unavailable("this store keeps no decisions by hand, and so carries out none".into()))
+    }
+
     /// Begins a command: [`LocalTransaction::roll_back`] returns to here.
     fn savepoint(&mut self) -> Result<(), StoreFault>;
 
@@ -118,6 +189,9 @@ pub enum StoreFault {
         /// The bound.
         branches_max: usize,
     },
+    /// It has forgotten commands that were answered with its knowledge: nothing more may be answered from it.
+    #[error("the store has forgotten what it has answered")]
+    Forgotten,
     /// Anything else: away, out of space, a failed statement.
     #[error("the store failed: {0}")]
     Unavailable(String),

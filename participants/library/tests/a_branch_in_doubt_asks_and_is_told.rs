@@ -167,10 +167,14 @@ fn what_is_forgotten_is_told_and_nobody_guesses(coordinator: &Coordinator) {
     coordinator.verdict("t-1", Decided::Forgotten);
     wait_until("it is said", || handle.counters().forgotten == 1);
     let to_another = Inquiry { participant: "letter".parse().unwrap(), ..inquiry("t-2") };
-    coordinator.send("t-2", &Verdict { inquiry: to_another, decision: Decided::Commit }.to_json());
+    coordinator
+        .send("t-2", &Verdict { inquiry: to_another, decision: Decided::Commit, heuristic: None }.to_json());
     wait_until("it is passed over", || handle.counters().misdirected == 1);
     let of_another_life = Inquiry { birth: "2-8".parse().unwrap(), ..inquiry("t-3") };
-    coordinator.send("t-3", &Verdict { inquiry: of_another_life, decision: Decided::Commit }.to_json());
+    coordinator.send(
+        "t-3",
+        &Verdict { inquiry: of_another_life, decision: Decided::Commit, heuristic: None }.to_json(),
+    );
     coordinator.verdict("t-1", Decided::Undecided);
     wait_until("all is read", || handle.counters().undecided == 1);
     for subject in ["t-1", "t-2", "t-3"] {
@@ -279,7 +283,7 @@ impl Coordinator {
     }
 
     fn verdict(&self, subject: &str, decision: Decided) {
-        self.send(subject, &Verdict { inquiry: inquiry(subject), decision }.to_json());
+        self.send(subject, &Verdict { inquiry: inquiry(subject), decision, heuristic: None }.to_json());
     }
 
     fn send(&self, key: &str, value: &[u8]) {

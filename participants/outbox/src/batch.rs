@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
-use sagamore_participant::barrier::{self, Branch, Decision, REASON_IN_DOUBT, Row, Stored};
+use sagamore_participant::barrier::{self, Branch, Decision, REASON_IN_DOUBT, Refusal, Row, Stored};
+use sagamore_participant::code::Code;
 use sagamore_participant::{Operation, Payload};
 use sagamore_participant_postgres::{Connection, SqlError};
 use sagamore_schemas::ids::{Name, Time};
-use sagamore_schemas::wire::{Answer, Command, Decided, PayloadRef, Reply};
-use tracing::error;
+use sagamore_schemas::wire::{Answer, Command, Decided, HeuristicWish, PayloadRef, Reply};
+use tracing::{error, warn};
 
 use crate::counters::Counters;
 use crate::rows::{CANCELLED, DONE, Fate, Horizons, Known, NewRow, Open, Place, REFUSED, Statements};
@@ -25,6 +26,8 @@ pub(crate) struct Task<'r> {
 pub(crate) enum Wish<'r> {
     Command(Box<Command<'r>>),
     Verdict(Decided),
+    /// An operator's word: its record as JSON is kept.
+    ByHand(HeuristicWish, Decided, String),
 }
 
 /// A batch in an open transaction, and what is to be written in it.
@@ -69,6 +72,10 @@ impl Batch<'_> {
                 self.on_verdict(task, *decided, known);
                 Ok(())
             }
+            Wish::ByHand(wish, decided, said) => {
+                self.on_word(task, *wish, *decided, said, known);
+                Ok(())
+            }
         }
     }
 
@@ -106,11 +113,16 @@ impl Batch<'_> {
                 let (outcome, reason) = wire_answer(stored);
                 let result = match stored {
                     Stored::Done(result) => result.as_ref(),
-                    Stored::Refused(_) | Stored::Cancelled => PayloadRef::Absent,
+                    Stored::Refused(_) | Stored::Cancelled | Stored::ByHand => PayloadRef::Absent,
                 };
                 self.answer(command, outcome, reason, result);
             }
-            Decision::Refuse(refusal) => self.settle(command, Answer::Refused, refusal.as_str()),
+            Decision::Refuse(refusal) => {
+                if refusal == Refusal::Mixed {
+                    self.tell_mixed(task, operation);
+                }
+                self.settle(command, Answer::Refused, refusal.as_str());
+            }
             Decision::Later => self.settle(command, Answer::Error, REASON_IN_DOUBT),
             Decision::Perform if self.room == 0 => {
                 self.done.counters.crowded += 1;
@@ -179,7 +191,7 @@ impl Batch<'_> {
     fn open(&mut self, task: &Task<'_>, command: &Command<'_>, known: &mut Known) {
         let operation = command.address.operation;
         let place = Place::Batch(self.rows.len());
-        known.open.push(Open { operation, place });
+        known.open.push(Open { operation, place, is_by_hand: false });
         self.rows.push(new_row(task, command, operation, None));
         self.done.counters.opened += 1;
         self.room = self.room.saturating_sub(1);
@@ -232,7 +244,7 @@ impl Batch<'_> {
             Decided::Abort => Operation::Abort,
             Decided::Forgotten if known.vote.is_some() => {
                 error!(
-                    %instance, %subject, %birth, %step, %branch,
+                    code = %Code::DecisionForgotten, %instance, %subject, %birth, %step, %branch,
                     "in doubt for ever: the transaction has ended and the coordinator no longer remembers how. Nothing is \
                      done. Look for the outcome of this birth in the outcomes or the journal, and write a \
                      sagamore.decision.v1 with commit or abort to this topic"
@@ -242,20 +254,71 @@ impl Batch<'_> {
             }
             Decided::Undecided | Decided::Forgotten => return,
         };
-        let other = if operation == Operation::Commit { Operation::Abort } else { Operation::Commit };
-        let is_there = |operation| {
-            let is_done = |row: &Row| row.operation == operation && matches!(row.answer, Stored::Done(_));
-            known.rows.iter().any(is_done) || known.open.iter().any(|open| open.operation == operation)
-        };
-        if is_there(other) {
+        let other = opposite(operation);
+        if stands(known, other) {
+            if is_by_hand(known, other) {
+                self.tell_mixed(task, operation);
+                return;
+            }
             error!(
-                %instance, %subject, %birth, %step, %branch, decision = decided.as_str(), has = %other,
+                code = %Code::Contradicted, %instance, %subject, %birth, %step, %branch,
+                decision = decided.as_str(), has = %other,
                 "a verdict against what this branch has done. Nothing is done. Compare the books of all branches of this step"
             );
             self.done.counters.alarms += 1;
             return;
         }
-        let Some(vote) = known.vote.as_ref().filter(|_| !is_there(operation)) else { return };
+        if !stands(known, operation) {
+            self.open_from_vote(task, operation, known, None);
+        }
+    }
+
+    /// What an operator decides: a branch in doubt is ended so, and what is mixed is taken for repaired.
+    fn on_word(
+        &mut self,
+        task: &Task<'_>,
+        wish: HeuristicWish,
+        decided: Decided,
+        said: &str,
+        known: &mut Known,
+    ) {
+        let operation = match decided {
+            Decided::Commit => Operation::Commit,
+            Decided::Abort => Operation::Abort,
+            Decided::Undecided | Decided::Forgotten => return,
+        };
+        let other = opposite(operation);
+        let Branch { subject, birth, step, branch, .. } = &task.branch;
+        match wish {
+            HeuristicWish::Decided if !stands(known, operation) && !stands(known, other) => {
+                warn!(%subject, %birth, %step, %branch, %operation, said, "decided by hand");
+                self.open_from_vote(task, operation, known, Some(said.to_owned()));
+            }
+            HeuristicWish::Repaired if is_by_hand(known, other) && !stands(known, operation) => {
+                warn!(%subject, %birth, %step, %branch, %operation, said, "the books have been set right by hand");
+                let issued = known.rows.first().map_or(Time::default(), |row| row.issued);
+                let answer = Stored::ByHand;
+                let by_hand = Some(said.to_owned());
+                self.rows.push(NewRow { answer: Some(DONE), by_hand, ..of_branch(task, operation, issued) });
+                known.rows.push(Row { operation, issued, answer });
+                self.done.counters.settled += 1;
+            }
+            HeuristicWish::Decided | HeuristicWish::Repaired => {
+                warn!(%subject, %birth, %step, %branch, %operation, said, "an operator's word about a branch that it is not for");
+                self.done.counters.passed_over += 1;
+            }
+        }
+    }
+
+    /// As its command would have brought it, from the vote; nothing without one.
+    fn open_from_vote(
+        &mut self,
+        task: &Task<'_>,
+        operation: Operation,
+        known: &mut Known,
+        by_hand: Option<String>,
+    ) {
+        let Some(vote) = &known.vote else { return };
         let result = known.rows.iter().find_map(|row| match (row.operation, &row.answer) {
             (Operation::Prepare, Stored::Done(Payload::Json(result))) => Some(result.get()),
             _ => None,
@@ -267,23 +330,20 @@ impl Batch<'_> {
         ];
         let fields: Vec<String> = fields.into_iter().flatten().collect();
         let place = Place::Batch(self.rows.len());
-        self.rows.push(NewRow {
-            key: key_of(task),
-            branch: task.branch.clone(),
-            operation,
-            attempt: None,
-            issued: vote.issued,
-            deadline: None,
-            definition: None,
-            traceparent: None,
-            replytoken: None,
-            data: Some(format!("{{{}}}", fields.join(","))),
-            data_base64: None,
-            answer: None,
-            reason: None,
-        });
-        known.open.push(Open { operation, place });
+        let is_by_hand = by_hand.is_some();
+        let data = Some(format!("{{{}}}", fields.join(",")));
+        self.rows.push(NewRow { data, by_hand, ..of_branch(task, operation, vote.issued) });
+        known.open.push(Open { operation, place, is_by_hand });
         self.done.counters.verdicts += 1;
+    }
+
+    fn tell_mixed(&mut self, task: &Task<'_>, operation: Operation) {
+        let Branch { instance, subject, birth, step, branch } = &task.branch;
+        error!(
+            code = %Code::HeuristicMixed, %instance, %subject, %birth, %step, %branch, %operation,
+            "the coordinator has decided against what an operator had decided by hand"
+        );
+        self.done.counters.alarms += 1;
     }
 }
 
@@ -309,9 +369,45 @@ fn counted(known: &Known) -> Vec<Row> {
     let counts = |open: &Open| Row {
         operation: open.operation,
         issued: Time::MAX,
-        answer: Stored::Done(Payload::Absent),
+        answer: if open.is_by_hand { Stored::ByHand } else { Stored::Done(Payload::Absent) },
     };
     known.rows.iter().cloned().chain(open.map(counts)).collect()
+}
+
+const fn opposite(operation: Operation) -> Operation {
+    if matches!(operation, Operation::Commit) { Operation::Abort } else { Operation::Commit }
+}
+
+/// Whether it was done, or waits for a worker.
+fn stands(known: &Known, operation: Operation) -> bool {
+    let is_done =
+        |row: &Row| row.operation == operation && matches!(row.answer, Stored::Done(_) | Stored::ByHand);
+    known.rows.iter().any(is_done) || known.open.iter().any(|open| open.operation == operation)
+}
+
+fn is_by_hand(known: &Known, operation: Operation) -> bool {
+    known.rows.iter().any(|row| row.operation == operation && matches!(row.answer, Stored::ByHand))
+        || known.open.iter().any(|open| open.operation == operation && open.is_by_hand)
+}
+
+/// A row that no command has asked for.
+fn of_branch(task: &Task<'_>, operation: Operation, issued: Time) -> NewRow {
+    NewRow {
+        key: key_of(task),
+        branch: task.branch.clone(),
+        operation,
+        attempt: None,
+        issued,
+        deadline: None,
+        definition: None,
+        traceparent: None,
+        replytoken: None,
+        data: None,
+        data_base64: None,
+        answer: None,
+        reason: None,
+        by_hand: None,
+    }
 }
 
 /// A key is optional in Kafka: without one, commands of a transaction stay in order.
@@ -328,7 +424,7 @@ fn new_row(task: &Task<'_>, command: &Command<'_>, operation: Operation, answer:
     };
     let (answer, reason) = match answer {
         None => (None, None),
-        Some(Stored::Done(_)) => (Some(DONE), None),
+        Some(Stored::Done(_) | Stored::ByHand) => (Some(DONE), None),
         Some(Stored::Refused(reason)) => (Some(REFUSED), Some(reason.to_string())),
         Some(Stored::Cancelled) => (Some(CANCELLED), None),
     };
@@ -346,12 +442,13 @@ fn new_row(task: &Task<'_>, command: &Command<'_>, operation: Operation, answer:
         data_base64,
         answer,
         reason,
+        by_hand: None,
     }
 }
 
 fn wire_answer(stored: &Stored) -> (Answer, Option<&str>) {
     match stored {
-        Stored::Done(_) => (Answer::Ok, None),
+        Stored::Done(_) | Stored::ByHand => (Answer::Ok, None),
         Stored::Refused(reason) => (Answer::Refused, Some(reason)),
         Stored::Cancelled => (Answer::Refused, Some(barrier::REASON_CANCELLED)),
     }

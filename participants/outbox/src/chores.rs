@@ -53,6 +53,7 @@ struct Portion {
 struct Kept {
     number: i64,
     is_open: bool,
+    is_by_hand: bool,
     row: Row,
 }
 
@@ -85,7 +86,7 @@ impl Chores {
             ),
             homes: format!("SELECT instance, home, horizon_ms FROM {s}.horizon"),
             portion: format!(
-                "SELECT birth, subject, step, branch, operation, issued_ms, answer, number FROM {s}.commands
+                "SELECT birth, subject, step, branch, operation, issued_ms, answer, number, by_hand IS NOT NULL FROM {s}.commands
                  WHERE instance = $1 AND home = $2 AND (birth, subject, step, branch) > ($3, $4, $5, $6)
                  ORDER BY birth, subject, step, branch LIMIT {PORTION_ROWS}"
             ),
@@ -101,7 +102,8 @@ impl Chores {
         connection.wait(async |client| client.execute(&statement, &[&seconds]).await)
     }
 
-    /// Lets go branches whose rows were all issued before the horizon and answered, never one in doubt. Nobody but this
+    /// Lets go branches whose rows were all issued before the horizon and answered, never one in doubt, nor one that an
+    /// operator has decided. Nobody but this
     /// relay inserts rows, so a branch goes as a whole.
     pub(crate) fn purge(&mut self, connection: &mut Connection) -> Result<(), SqlError> {
         let statement = connection.statement(&self.homes)?;
@@ -127,7 +129,7 @@ impl Chores {
             let last = branches.last().map(|(cursor, _)| cursor.clone());
             let numbers: Vec<i64> = branches
                 .into_iter()
-                .filter(|(_, kept)| !kept.iter().any(is_young))
+                .filter(|(_, kept)| !kept.iter().any(|kept| is_young(kept) || kept.is_by_hand))
                 .filter(|(_, kept)| {
                     !barrier::in_doubt(&kept.iter().map(|kept| kept.row.clone()).collect::<Vec<_>>())
                 })
@@ -169,6 +171,7 @@ impl Chores {
             let kept = Kept {
                 number: row.get(7),
                 is_open: answer.is_none(),
+                is_by_hand: row.get(8),
                 row: Row {
                     operation: operation(row.get(4)),
                     issued: Time::from_epoch_ms(row.get(5)),

@@ -14,6 +14,8 @@
 //! | any | otherwise, and the barrier says: perform | an open row; `error` when too many are open |
 //! | any | otherwise, and the barrier says something else | that answer, and the rows that go with it |
 //! | verdict `commit`, `abort` | a vote without a decision | an open row that is not replied to |
+//! | an operator's `commit`, `abort` | a vote without a decision | the same, marked as by hand |
+//! | an operator's word that it is repaired | the opposite, by hand | that row as done by hand |
 //! | verdict `undecided` | | nothing |
 //! | verdict `forgotten`, or against what was done | | nothing, loudly: a person has to look |
 //!
@@ -27,7 +29,7 @@ use sagamore_participant::barrier::{Branch, BranchKey};
 use sagamore_participant::doubt::branch_of;
 use sagamore_participant_postgres::{Connection, SqlError};
 use sagamore_schemas::ids::Name;
-use sagamore_schemas::wire::{Asked, Verdict, parse_replyto, read_asked};
+use sagamore_schemas::wire::{Asked, Heuristic, Verdict, parse_replyto, read_asked};
 use tracing::{debug, error, warn};
 
 use crate::batch::{Batch, Done, Task, Wish};
@@ -222,12 +224,15 @@ impl Inbox {
                 (Wish::Command(Box::new(command)), branch)
             }
             Ok(Asked::Verdict(verdict)) => {
-                let Verdict { inquiry, decision } = &verdict;
+                let Verdict { inquiry, decision, heuristic } = &verdict;
                 if inquiry.participant != self.participant {
                     warn!(asker = %inquiry.participant, "the answer to another participant's inquiry; passed over");
                     return None;
                 }
-                (Wish::Verdict(*decision), branch_of(&verdict))
+                let wish = heuristic.as_ref().map_or(Wish::Verdict(*decision), |heuristic| {
+                    Wish::ByHand(heuristic.wish, *decision, said(heuristic))
+                });
+                (wish, branch_of(&verdict))
             }
             Err(cause) => {
                 warn!(participant = %self.participant, %cause, "neither a command nor a verdict; passed over");
@@ -237,6 +242,13 @@ impl Inbox {
         let key = record.key.as_deref().unwrap_or_default();
         Some(Task { index, key, is_told: record.is_told, wish, branch })
     }
+}
+
+/// Who, why and when, as it is kept.
+fn said(heuristic: &Heuristic<'_>) -> String {
+    let Heuristic { wish, actor, reason, time } = heuristic;
+    serde_json::json!({"wish": wish.as_str(), "actor": actor, "reason": reason, "time": time.to_string()})
+        .to_string()
 }
 
 /// The data's: no other batch and no other time would change it.

@@ -30,6 +30,8 @@ pub(crate) struct Known {
 pub(crate) struct Open {
     pub(crate) operation: Operation,
     pub(crate) place: Place,
+    /// An operator has decided it.
+    pub(crate) is_by_hand: bool,
 }
 
 /// Where an open row is.
@@ -64,6 +66,8 @@ pub(crate) struct NewRow {
     /// Open when `None`.
     pub(crate) answer: Option<&'static str>,
     pub(crate) reason: Option<String>,
+    /// Which operator has decided it, why and when, as JSON.
+    pub(crate) by_hand: Option<String>,
 }
 
 /// What became of an open row that somebody wants to cancel.
@@ -103,7 +107,8 @@ impl Statements {
             // One snapshot for rows and horizons: a row that is not there was purged behind this horizon, or never was.
             fetch: format!(
                 "SELECT k.n, h.horizon_ms, c.number, c.operation, c.issued_ms, c.answer, c.reason, c.result::text,
-                     c.in_doubt, CASE WHEN c.in_doubt THEN c.data::text END, CASE WHEN c.in_doubt THEN c.data_base64 END
+                     c.in_doubt, CASE WHEN c.in_doubt THEN c.data::text END, CASE WHEN c.in_doubt THEN c.data_base64 END,
+                     c.by_hand IS NOT NULL
                  FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[])
                       WITH ORDINALITY AS k (instance, home, birth, subject, step, branch, n)
                  LEFT JOIN LATERAL (
@@ -116,15 +121,16 @@ impl Statements {
             ),
             insert: format!(
                 "INSERT INTO {s}.commands (participant, key, instance, home, birth, subject, step, branch, operation,
-                     attempt, issued_ms, deadline, definition, traceparent, replytoken, data, data_base64, answer, reason)
+                     attempt, issued_ms, deadline, definition, traceparent, replytoken, data, data_base64, answer, reason,
+                     by_hand)
                  SELECT $1, key, instance, home, birth, subject, step, branch, operation, attempt, issued_ms,
                      to_timestamp(deadline_ms / 1000.0), definition, traceparent, replytoken, data::jsonb, data_base64,
-                     answer, reason
+                     answer, reason, by_hand::jsonb
                  FROM unnest($2::bytea[], $3::uuid[], $4::int[], $5::bigint[], $6::text[], $7::text[], $8::text[],
                      $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[],
-                     $16::text[], $17::text[], $18::text[], $19::text[]) WITH ORDINALITY
+                     $16::text[], $17::text[], $18::text[], $19::text[], $20::text[]) WITH ORDINALITY
                      AS k (key, instance, home, birth, subject, step, branch, operation, attempt, issued_ms, deadline_ms,
-                         definition, traceparent, replytoken, data, data_base64, answer, reason, n)
+                         definition, traceparent, replytoken, data, data_base64, answer, reason, by_hand, n)
                  ORDER BY n"
             ),
             reply: format!(
@@ -137,7 +143,7 @@ impl Statements {
                 "UPDATE {s}.commands SET answer = '{CANCELLED}', data = NULL, data_base64 = NULL WHERE number = (
                      SELECT number FROM {s}.commands WHERE number = $1 AND answer IS NULL FOR UPDATE SKIP LOCKED)"
             ),
-            look: format!("SELECT answer, reason, result::text FROM {s}.commands WHERE number = $1"),
+            look: format!("SELECT answer, reason, result::text, by_hand IS NOT NULL FROM {s}.commands WHERE number = $1"),
             adopt: format!(
                 "UPDATE {s}.commands SET attempt = $2, replytoken = $3 WHERE number = (
                      SELECT number FROM {s}.commands
@@ -181,8 +187,11 @@ impl Statements {
             let Some(number) = row.get::<_, Option<i64>>(2) else { continue };
             let operation = operation(row.get(3));
             let issued = Time::from_epoch_ms(row.get(4));
-            match stored_of(row.get(5), row.get(6), row.get(7)) {
-                None => known.open.push(Open { operation, place: Place::Table(number) }),
+            match stored_of(row.get(5), row.get(6), row.get(7), row.get(11)) {
+                None => {
+                    let is_by_hand = row.get(11);
+                    known.open.push(Open { operation, place: Place::Table(number), is_by_hand });
+                }
                 Some(answer) => known.rows.push(Row { operation, issued, answer }),
             }
             if row.get(8) {
@@ -219,7 +228,8 @@ impl Statements {
         let data_base64 = column(rows, |row| row.data_base64.clone());
         let answer = column(rows, |row| row.answer);
         let reason = column(rows, |row| row.reason.clone());
-        let parameters: [&(dyn ToSql + Sync); 19] = [
+        let by_hand = column(rows, |row| row.by_hand.clone());
+        let parameters: [&(dyn ToSql + Sync); 20] = [
             &participant,
             &key,
             &instance,
@@ -239,6 +249,7 @@ impl Statements {
             &data_base64,
             &answer,
             &reason,
+            &by_hand,
         ];
         let statement = connection.statement(&self.insert)?;
         connection.wait(async |client| client.execute(&statement, &parameters).await)?;
@@ -271,7 +282,7 @@ impl Statements {
         let statement = connection.statement(&self.look)?;
         let found = connection.wait(async |client| client.query_opt(&statement, &[&number]).await)?;
         let Some(row) = found else { return Ok(Fate::Gone) };
-        Ok(stored_of(row.get(0), row.get(1), row.get(2)).map_or(Fate::Held, Fate::Answered))
+        Ok(stored_of(row.get(0), row.get(1), row.get(2), row.get(3)).map_or(Fate::Held, Fate::Answered))
     }
 
     /// A command has come for what a verdict had asked for: from now on there is somebody to reply to.
@@ -323,8 +334,14 @@ pub(crate) fn operation(name: &str) -> Operation {
 }
 
 /// `None` while it is open.
-fn stored_of(answer: Option<&str>, reason: Option<&str>, result: Option<String>) -> Option<Stored> {
+fn stored_of(
+    answer: Option<&str>,
+    reason: Option<&str>,
+    result: Option<String>,
+    is_by_hand: bool,
+) -> Option<Stored> {
     Some(match answer? {
+        DONE if is_by_hand => Stored::ByHand,
         DONE => Stored::Done(result.map_or(Payload::Absent, |text| match Payload::from_json(text) {
             Ok(payload) => payload,
             Err(error) => panic!("a column of type jsonb holds no JSON: {error}"),

@@ -27,7 +27,7 @@ CREATE TABLE {s}.outbox_refused (
 );
 
 -- What came: a row an operation, open while `answer` is null. The answered ones are the barrier's memory. `attempt` is null
--- when a verdict asks, which is not replied to.
+-- when a verdict asks, which is not replied to; `by_hand` says which operator has decided it, and is kept for ever.
 CREATE TABLE {s}.commands (
     number      BIGINT  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     participant TEXT    COLLATE "C" NOT NULL,
@@ -50,6 +50,7 @@ CREATE TABLE {s}.commands (
     answer      TEXT    COLLATE "C" CHECK (answer IN ('done', 'refused', 'cancelled')),
     reason      TEXT,
     result      JSONB,
+    by_hand     JSONB,
     in_doubt    BOOLEAN NOT NULL DEFAULT false,
     asked       INT     NOT NULL DEFAULT 0,
     asks_at     TIMESTAMPTZ,

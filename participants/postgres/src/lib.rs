@@ -53,7 +53,10 @@
 //! ```
 
 mod connection;
+mod held;
+mod heuristics;
 mod in_doubt;
+mod positions;
 mod purge;
 mod reader;
 mod rows;
@@ -64,6 +67,7 @@ mod tx;
 pub mod xa;
 
 pub use connection::{Connection, Connector, SqlError, connector};
+pub use held::{Hold, Locks, Waiter};
 pub use reader::Reader;
 pub use schema::lock_key;
 pub use store::{Isolation, OpenError, PostgresOptions, PostgresSession, PostgresStore};

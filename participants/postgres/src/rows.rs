@@ -15,6 +15,7 @@ use crate::tx::Tx;
 pub(crate) const DONE: &str = "done";
 const REFUSED: &str = "refused";
 const CANCELLED: &str = "cancelled";
+const BY_HAND: &str = "by-hand";
 
 /// The statements of a store, with its schema in them.
 pub(crate) struct Statements {
@@ -36,7 +37,9 @@ pub(crate) struct Statements {
     pub(crate) intend: String,
     pub(crate) forget: String,
     pub(crate) forget_old: String,
-    pub(crate) all_prepared: String,
+    pub(crate) held: crate::held::Texts,
+    pub(crate) heuristics: crate::heuristics::Texts,
+    pub(crate) positions: crate::positions::Texts,
 }
 
 /// Six columns, by their names or by the numbers of parameters.
@@ -132,12 +135,9 @@ impl Statements {
                  WHERE instance = $1 AND home = $2 AND issued_ms < $3 AND written_at < now() - interval '1 hour'
                    AND NOT {IS_PREPARED}"
             ),
-            all_prepared: format!(
-                "SELECT p.gid, p.owner, extract(epoch FROM now() - p.prepared)::float8, x.instance, x.home, x.birth,
-                     x.subject, x.step, x.branch
-                 FROM pg_prepared_xacts p LEFT JOIN {s}.sagamore_xa x ON x.gid = p.gid
-                 WHERE p.database = current_database() AND starts_with(p.gid, $1) ORDER BY p.prepared"
-            ),
+            held: crate::held::Texts::new(&s, IS_PREPARED),
+            heuristics: crate::heuristics::Texts::new(&s, KEY),
+            positions: crate::positions::Texts::new(&s),
         }
     }
 }
@@ -235,6 +235,7 @@ fn stored(
         DONE => Stored::Done(payload(data, data_base64)?),
         REFUSED => Stored::Refused(text(reason.unwrap_or_default())?.into()),
         CANCELLED => Stored::Cancelled,
+        BY_HAND => Stored::ByHand,
         other => return Err(StoreFault::Unavailable(format!("no such answer: {other}"))),
     })
 }
@@ -314,6 +315,7 @@ fn answer_columns(answer: &Stored) -> (&'static str, Option<&[u8]>, PayloadRef<'
         Stored::Done(result) => (DONE, None, result.as_ref()),
         Stored::Refused(reason) => (REFUSED, Some(reason.as_bytes()), PayloadRef::Absent),
         Stored::Cancelled => (CANCELLED, None, PayloadRef::Absent),
+        Stored::ByHand => (BY_HAND, None, PayloadRef::Absent),
     }
 }
 

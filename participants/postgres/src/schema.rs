@@ -11,7 +11,11 @@ use crate::store::OpenError;
 /// From nothing to now; `{s}` is the schema. The key of `sagamore_barrier` begins with home and birth, so the oldest
 /// branches of a home stand together, where purging looks for them; there is no second index to keep. Names are compared
 /// byte by byte. What may contain any character is kept as bytes.
-const MIGRATIONS: [&str; 1] = ["
+///
+/// 2: decisions by hand; and how far command topics have been answered. A database from before has no positions, and is
+/// taken for a lost one until `sagamore participant accept`.
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE {s}.sagamore_barrier (
         instance    UUID   NOT NULL,
         home        INT    NOT NULL,
@@ -59,7 +63,26 @@ const MIGRATIONS: [&str; 1] = ["
         PRIMARY KEY (instance, home, birth, subject, step, branch)
     );
     CREATE INDEX sagamore_xa_gid ON {s}.sagamore_xa (gid);
-"];
+",
+    "
+    CREATE TABLE {s}.sagamore_heuristic (
+        instance UUID   NOT NULL,
+        home     INT    NOT NULL,
+        birth    BIGINT NOT NULL,
+        subject  TEXT   COLLATE \"C\" NOT NULL,
+        step     TEXT   COLLATE \"C\" NOT NULL,
+        branch   TEXT   COLLATE \"C\" NOT NULL,
+        record   BYTEA  NOT NULL,
+        PRIMARY KEY (instance, home, birth, subject, step, branch)
+    );
+    CREATE TABLE {s}.sagamore_position (
+        topic       TEXT   COLLATE \"C\" NOT NULL,
+        partition   INT    NOT NULL,
+        next_offset BIGINT NOT NULL,
+        PRIMARY KEY (topic, partition)
+    );
+",
+];
 
 /// A schema's name as it stands in a statement.
 pub(crate) fn quoted(name: &str) -> String {

@@ -1,13 +1,14 @@
 //! The store: how it is opened, and its sessions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sagamore_participant::Operation;
 use sagamore_participant::barrier::{Branch, Home};
 use sagamore_participant::doubt::InDoubt;
-use sagamore_participant::store::{Store, StoreFault};
+use sagamore_participant::heuristic::Heuristic;
+use sagamore_participant::store::{Position, Store, StoreFault};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Config, NoTls, Socket};
 
@@ -16,8 +17,8 @@ use crate::purge::Place;
 use crate::rows::Statements;
 use crate::transaction::PostgresTransaction;
 use crate::tx::Tx;
-use crate::xa::{PREFIX_BYTES_MAX, Prepared, is_prefix};
-use crate::{in_doubt, schema};
+use crate::xa::{PREFIX_BYTES_MAX, is_prefix};
+use crate::{Hold, held, heuristics, in_doubt, positions, schema};
 
 /// How a client waits on top of what the server waits.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -146,17 +147,7 @@ impl PostgresStore {
         T::TlsConnect: Send,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        if !is_prefix(&options.gid_prefix) {
-            return Err(OpenError::GidPrefix);
-        }
-        let inner = Inner {
-            config,
-            connector: connector(tls),
-            statements: Statements::new(&options.schema),
-            begin: format!("BEGIN ISOLATION LEVEL {};", options.isolation.as_str()),
-            options,
-            places: Mutex::default(),
-        };
+        let inner = Inner::new(config, connector(tls), options)?;
         let mut connection = inner.connect()?;
         // Others may be at it: no lock is waited for too long.
         connection
@@ -174,15 +165,36 @@ impl PostgresStore {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Every prepared transaction of a participant in this database, the oldest first: what holds locks until somebody
-    /// decides.
-    pub fn prepared(&self) -> Result<Vec<Prepared>, StoreFault> {
+    /// A store that is there, as it is: nothing is made or brought up to date, nothing is asked yet. For looking at another
+    /// process's store.
+    pub fn existing(config: Config, options: PostgresOptions) -> Result<Self, OpenError> {
+        Ok(Self { inner: Arc::new(Inner::new(config, connector(NoTls), options)?) })
+    }
+
+    /// What branches in doubt hold, and every prepared transaction of this database that nobody here knows, the oldest
+    /// first; `limit` of those that are held in rows at most.
+    pub fn held(&self, limit: usize) -> Result<Vec<Hold>, StoreFault> {
         let mut connection = self.inner.connect().map_err(away)?;
-        in_doubt::prepared(&mut connection, &self.inner.statements, &self.inner.options.gid_prefix)
+        schema::check(&mut connection, &self.inner.options.schema).map_err(StoreFault::Unavailable)?;
+        held::held(&mut connection, &self.inner.statements, limit)
     }
 }
 
 impl Inner {
+    fn new(config: Config, connector: Connector, options: PostgresOptions) -> Result<Self, OpenError> {
+        if !is_prefix(&options.gid_prefix) {
+            return Err(OpenError::GidPrefix);
+        }
+        Ok(Self {
+            config,
+            connector,
+            statements: Statements::new(&options.schema),
+            begin: format!("BEGIN ISOLATION LEVEL {};", options.isolation.as_str()),
+            options,
+            places: Mutex::default(),
+        })
+    }
+
     fn connect(&self) -> Result<Connection, SqlError> {
         let PostgresOptions { statement_timeout, lock_timeout, idle_timeout, .. } = &self.options;
         let mut connection = Connection::open(&self.connector, &self.config, *statement_timeout + MARGIN)?;
@@ -248,5 +260,44 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<Vec<InDoubt>, StoreFault> {
         in_doubt::in_doubt(&mut session.work, &self.inner.statements, after, limit)
+    }
+
+    fn heuristics(
+        &self,
+        session: &mut PostgresSession,
+        after: Option<&Branch>,
+        limit: usize,
+    ) -> Result<Vec<(Branch, Heuristic)>, StoreFault> {
+        heuristics::all(&mut session.work, &self.inner.statements, after, limit)
+    }
+
+    const KEEPS_POSITIONS: bool = true;
+
+    fn positions(
+        &self,
+        session: &mut PostgresSession,
+        topic: &str,
+    ) -> Result<BTreeMap<i32, i64>, StoreFault> {
+        positions::of_topic(&mut session.work, &self.inner.statements, topic).map_err(|error| error.fault())
+    }
+
+    fn keep_positions(
+        &self,
+        session: &mut PostgresSession,
+        topic: &str,
+        kept: &[Position],
+    ) -> Result<(), StoreFault> {
+        positions::raise(&mut session.work, &self.inner.statements, topic, kept)
+            .map_err(|error| error.fault())
+    }
+
+    fn forget_position(
+        &self,
+        session: &mut PostgresSession,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(), StoreFault> {
+        positions::forget(&mut session.work, &self.inner.statements, topic, partition)
+            .map_err(|error| error.fault())
     }
 }

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use sagamore_participant::barrier::{Branch, BranchKey, Home, Row, Stored};
 use sagamore_participant::doubt::Vote;
+use sagamore_participant::heuristic::Heuristic;
 use sagamore_participant::store::{LocalTransaction, StoreFault};
 use sagamore_participant::{Operation, Payload, barrier};
 use sagamore_schemas::ids::Time;
@@ -12,6 +13,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use crate::connection::{Connection, SqlError};
+use crate::heuristics;
 use crate::purge::{Horizon, tidy};
 use crate::rows::{self, Key};
 use crate::store::Inner;
@@ -105,10 +107,12 @@ impl<'t> PostgresTransaction<'t> {
             return Ok(());
         }
         let issued = self.known.get(&branch).and_then(|known| known.rows.first()).map(|row| row.issued);
+        let by_hand = heuristics::of_branch(&mut self.tx, &self.store.statements, &Key::of(key))?
+            .is_some_and(|known| known.operation == Operation::Commit);
         let row = Row {
             operation: Operation::Commit,
             issued: issued.unwrap_or_default(),
-            answer: Stored::Done(Payload::Absent),
+            answer: if by_hand { Stored::ByHand } else { Stored::Done(Payload::Absent) },
         };
         self.write(key, row, false)
     }
@@ -139,6 +143,10 @@ impl<'t> PostgresTransaction<'t> {
             more.push((&statements.delete_vote, &of_key, decides_vote.then_some(1)));
             if self.side.is_some() {
                 more.push((&statements.forget, &of_key, None));
+                if !matches!(row.answer, Stored::ByHand) {
+                    // What an operator had decided could not be carried out, and this was quicker.
+                    more.push((&statements.heuristics.forget, &of_key, None));
+                }
             }
         }
         if found > 0 {
@@ -308,6 +316,18 @@ impl<'t> LocalTransaction for PostgresTransaction<'t> {
             return Ok(Some(intention.vote.clone()));
         }
         self.stored_vote(key)
+    }
+
+    fn heuristic(&mut self, key: &BranchKey<'_>) -> Result<Option<Heuristic>, StoreFault> {
+        heuristics::of_branch(&mut self.tx, &self.store.statements, &Key::of(key))
+    }
+
+    fn keep_heuristic(&mut self, key: &BranchKey<'_>, heuristic: &Heuristic) -> Result<(), StoreFault> {
+        let is_prepared = self.known.get(&Branch::from(key)).is_some_and(|known| known.intention.is_some());
+        match self.side.as_deref_mut().filter(|_| is_prepared) {
+            Some(side) => heuristics::intend(side, &self.store.statements, &Key::of(key), heuristic),
+            None => heuristics::keep(&mut self.tx, &self.store.statements, &Key::of(key), heuristic),
+        }
     }
 
     fn savepoint(&mut self) -> Result<(), StoreFault> {

@@ -29,9 +29,8 @@
 //! business code of `commit` and `abort` has nothing to do there.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use sagamore_participant::barrier::{Branch, BranchKey, Row, Stored};
+use sagamore_participant::barrier::{BranchKey, Row, Stored};
 use sagamore_participant::doubt::Vote;
 use sagamore_participant::store::StoreFault;
 use sagamore_participant::{Operation, Payload};
@@ -54,19 +53,6 @@ pub(crate) fn is_prefix(prefix: &str) -> bool {
 
 fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte))
-}
-
-/// A prepared transaction of ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prepared {
-    /// Its name on the server.
-    pub gid: String,
-    /// The role that prepared it, and may end it.
-    pub owner: String,
-    /// How long it has held its locks.
-    pub age: Duration,
-    /// Whose vote it is; `None` when this schema knows nothing of it.
-    pub branch: Option<Branch>,
 }
 
 /// The name of a branch's prepared transaction: the same for every attempt, another for every life of an id. Hashed where

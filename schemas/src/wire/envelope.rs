@@ -53,6 +53,8 @@ pub(super) struct Envelope<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     pub decision: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "text")]
+    pub heuristic: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "text")]
     pub traceparent: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "text")]
     pub outcome: Option<Cow<'a, str>>,

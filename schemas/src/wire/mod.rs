@@ -10,6 +10,7 @@
 //! is the way back. `data` is never parsed here: it passes as raw JSON, byte for byte, or as base64 text.
 //! Unknown attributes are ignored; a known attribute of a wrong type is an error that names it.
 
+mod doubt;
 mod envelope;
 mod payload;
 mod read;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 
 use crate::definition::DefinitionId;
 use crate::ids::{Birth, Name, Partition, Span, Time, TransactionId};
+pub use doubt::{Decided, Heuristic, HeuristicWish, Inquiry, Verdict};
 pub use payload::{Payload, PayloadRef};
 pub use read::{ReadCause, ReadError, read_asked, read_command, read_input, read_outcome};
 
@@ -249,23 +251,6 @@ pub struct Reply<'a> {
     pub data: PayloadRef<'a>,
 }
 
-/// `sagamore.inquiry.v1`: a branch that is prepared, and has waited too long, asks what has been decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inquiry<'a> {
-    /// The installation.
-    pub instance: Uuid,
-    /// Transaction id.
-    pub subject: TransactionId,
-    /// Which life of that id.
-    pub birth: Birth,
-    /// Step of the definition.
-    pub step: Cow<'a, str>,
-    /// Branch of the step.
-    pub branch: Cow<'a, str>,
-    /// Who asks: the answer goes to its command topic.
-    pub participant: Name,
-}
-
 /// `sagamore.child.v1`: what the home of a parent says to the home of its child. The child's end comes back as a reply.
 #[derive(Debug)]
 pub struct ChildRequest<'a> {
@@ -311,44 +296,6 @@ impl ChildWish {
             Self::Begin => "begin",
             Self::CallOff => "call-off",
             Self::Forget => "forget",
-        }
-    }
-}
-
-/// `sagamore.decision.v1`: the answer to an inquiry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict<'a> {
-    /// The inquiry, field by field.
-    pub inquiry: Inquiry<'a>,
-    /// What has been decided.
-    pub decision: Decided,
-}
-
-/// What has been decided about a branch in doubt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Decided {
-    /// It is told to commit, or has been.
-    Commit,
-    /// It is told to abort, or has been.
-    Abort,
-    /// Nothing yet that it may act on: it goes on waiting.
-    Undecided,
-    /// It has ended, and is no longer remembered. Never a guess.
-    Forgotten,
-}
-
-impl Decided {
-    /// Every word, in the order of the wire's documentation.
-    pub const ALL: [Self; 4] = [Self::Commit, Self::Abort, Self::Undecided, Self::Forgotten];
-
-    /// As it stands on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Commit => "commit",
-            Self::Abort => "abort",
-            Self::Undecided => "undecided",
-            Self::Forgotten => "forgotten",
         }
     }
 }

@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::envelope::Envelope;
 use super::{
-    Address, Answer, Asked, Authority, ChildRequest, ChildWish, Command, Decided, DefinitionApplied, Input,
-    Inquiry, Occasion, Outcome, OutcomeKind, PayloadRef, Reply, Resolution, Resolved, ShardVerb, ShardWish,
-    Start, Timer, Undeliverable, Verb, Verdict, Wish,
+    Address, Answer, Asked, Authority, ChildRequest, ChildWish, Command, Decided, DefinitionApplied,
+    Heuristic, HeuristicWish, Input, Inquiry, Occasion, Outcome, OutcomeKind, PayloadRef, Reply, Resolution,
+    Resolved, ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb, Verdict, Wish,
 };
 use crate::ids::{Birth, Name, TransactionId};
 
@@ -105,7 +105,8 @@ pub fn read_asked(value: Option<&[u8]>) -> Result<Asked<'_>, ReadError> {
             let told = required("decision", e.decision.take())?;
             let decision = Decided::ALL.into_iter().find(|known| known.as_str() == told);
             let decision = decision.ok_or_else(|| unknown("decision", &told))?;
-            Ok(Asked::Verdict(Verdict { inquiry: inquiry(&mut e)?, decision }))
+            let heuristic = heuristic(&mut e, decision)?;
+            Ok(Asked::Verdict(Verdict { inquiry: inquiry(&mut e)?, decision, heuristic }))
         }
         Some(kind) => Err(ReadCause::Type(crate::ids::shortened(kind)).into()),
         None => Err(ReadCause::Missing("type").into()),
@@ -128,6 +129,23 @@ fn inquiry<'a>(e: &mut Envelope<'a>) -> Result<Inquiry<'a>, ReadCause> {
         branch: required("branch", e.branch.take())?,
         participant: parsed("participant", e.participant.take())?,
     })
+}
+
+/// By hand one commits or aborts; there is nothing else to say.
+fn heuristic<'a>(e: &mut Envelope<'a>, decision: Decided) -> Result<Option<Heuristic<'a>>, ReadCause> {
+    let Some(told) = e.heuristic.take() else { return Ok(None) };
+    let wish = HeuristicWish::ALL.into_iter().find(|known| known.as_str() == told);
+    let wish = wish.ok_or_else(|| unknown("heuristic", &told))?;
+    match decision {
+        Decided::Commit | Decided::Abort => {}
+        Decided::Undecided | Decided::Forgotten => return Err(unknown("decision", decision.as_str())),
+    }
+    Ok(Some(Heuristic {
+        wish,
+        actor: required("actor", e.actor.take())?,
+        reason: required("reason", e.reason.take())?,
+        time: parsed("time", e.time.take())?,
+    }))
 }
 
 fn command(mut e: Envelope<'_>) -> Result<Command<'_>, ReadCause> {

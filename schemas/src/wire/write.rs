@@ -5,13 +5,16 @@ use std::fmt::{Display, Write as _};
 use uuid::Uuid;
 
 use super::{
-    Address, Answer, Authority, ChildRequest, Command, DefinitionApplied, Input, Inquiry, Occasion, Outcome,
-    PayloadRef, Reply, ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb, Verdict, Wish,
+    Address, Answer, Authority, ChildRequest, Command, DefinitionApplied, Heuristic, Input, Inquiry,
+    Occasion, Outcome, PayloadRef, Reply, ShardVerb, ShardWish, Start, Timer, Undeliverable, Verb, Verdict,
+    Wish,
 };
 use crate::ids::{Birth, Time};
 use crate::json::{needs_escape, push_birth, push_json_string, push_number};
 
 const COORDINATOR: &str = "/sagamore";
+/// Whose decisions by hand are.
+const OPERATOR: &str = "/sagamore/operator";
 
 impl Start<'_> {
     /// As a record value; `source` says who starts it.
@@ -64,9 +67,16 @@ impl Verdict<'_> {
         let Inquiry { subject, birth, step, branch, participant, .. } = &self.inquiry;
         let decision = self.decision.as_str();
         let id = format_args!("{subject}/{birth}/{step}/{branch}/{participant}/decision/{decision}");
-        let mut w = Writer::new("sagamore.decision.v1", id, COORDINATOR);
+        let source = if self.heuristic.is_some() { OPERATOR } else { COORDINATOR };
+        let mut w = Writer::new("sagamore.decision.v1", id, source);
         w.inquiry(&self.inquiry);
         w.text("decision", decision);
+        if let Some(Heuristic { wish, actor, reason, time }) = &self.heuristic {
+            w.text("heuristic", wish.as_str());
+            w.text("actor", actor);
+            w.text("reason", reason);
+            w.time("time", *time);
+        }
         w.finish()
     }
 }

@@ -92,6 +92,16 @@ impl Inbox {
         self.fold_from(shard, 0, &mut outputs)
     }
 
+    /// Folds the definition and the starts: all transactions are open then.
+    pub fn fold_starts(&self, shard: &mut Shard) {
+        let starts = usize::try_from(self.transactions).expect("transactions that fit in memory");
+        let mut outputs = Vec::new();
+        for (offset, entry) in (0..).zip(&self.entries[..=starts]) {
+            shard.apply(&entry.record(offset), &mut outputs);
+            outputs.clear();
+        }
+    }
+
     /// Folds what stands at `from` and behind. A caller that wants the outputs hands over an empty list.
     fn fold_from(&self, shard: &mut Shard, from: usize, outputs: &mut Vec<Output>) -> usize {
         let keeps = from > 0;

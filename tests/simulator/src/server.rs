@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use sagamore_decider::invariants as inv;
-use sagamore_decider::outbox::{Route, Sent, Ticket};
+use sagamore_decider::outbox::{Route, Sent, Ticket, Way};
 use sagamore_decider::output::{Destination, Output};
 use sagamore_decider::owner::{Duty, Owner};
 use sagamore_decider::planted;
@@ -343,7 +343,9 @@ impl World {
         let Stage::Running(running) = &mut slot.stage else { return };
         let sender = |ticket| Sender { server: number, life, partition, tenure, ticket };
         let mut sent: Vec<(Place, Record, Ticket)> = Vec::new();
-        running.owner.send(time, |ticket, route, output| {
+        // Crowds come and go: which way an output leaves must not matter.
+        let wish = if (own / 1_000) % 2 == 0 { Way::AtOnce } else { Way::InCompany };
+        running.owner.send(time, wish, |ticket, route, output, _| {
             let place = match route {
                 Route::OwnInbox => Place::Inbox(partition),
                 Route::To(destination) => place_of(destination),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sagamore_schemas::wire::{read_command, read_input, read_outcome};
+use sagamore_schemas::wire::{read_asked, read_command, read_input, read_outcome};
 use sagamore_tidy::{assert_none, exists, quoted, read, table, tracked_texts};
 
 /// The blocks of code of one language.
@@ -54,10 +54,13 @@ fn links_lead_somewhere() {
 
 #[test]
 fn every_code_has_its_page_and_every_page_its_code() {
-    let source = read("orchestrator/server/src/halt.rs");
-    let codes: BTreeSet<String> =
-        quoted_strings(&source).into_iter().filter(|text| text.starts_with("SAG-")).collect();
-    assert!(codes.contains("SAG-001"), "the codes were found: {codes:?}");
+    let sources = ["orchestrator/server/src/halt.rs", "participants/library/src/code.rs"].map(read);
+    let codes: BTreeSet<String> = sources
+        .iter()
+        .flat_map(|source| quoted_strings(source))
+        .filter(|text| text.starts_with("SAG-"))
+        .collect();
+    assert!(codes.contains("SAG-001") && codes.contains("SAG-101"), "the codes were found: {codes:?}");
     let pages: BTreeSet<String> = tracked_texts(".md")
         .into_iter()
         .filter_map(|(name, text)| {
@@ -72,7 +75,7 @@ fn every_code_has_its_page_and_every_page_its_code() {
             Some(code)
         })
         .collect();
-    assert_eq!(codes, pages, "codes of halt.rs, and pages in deploy/runbook");
+    assert_eq!(codes, pages, "codes of halt.rs and code.rs, and pages in deploy/runbook");
     let index = read("deploy/runbook/README.md");
     let unlisted = codes.iter().filter(|code| !index.contains(&format!("[{code}]({code}.md)")));
     assert_none(&unlisted.cloned().collect::<Vec<_>>(), "codes that are not in the runbook's list:");
@@ -251,13 +254,14 @@ fn the_examples_of_the_readme_are_true() {
         let kind = value["type"].as_str().unwrap_or_default().to_owned();
         let read = match kind.as_str() {
             "sagamore.command.v1" => read_command(record).map(drop),
+            "sagamore.decision.v1" => read_asked(record).map(drop),
             "sagamore.outcome.v1" => read_outcome(record).map(drop),
             _ => read_input(record).map(drop),
         };
         assert!(read.is_ok(), "{kind}: {read:?}");
         kinds.push(kind);
     }
-    let all = ["start", "command", "reply", "outcome"].map(|kind| format!("sagamore.{kind}.v1"));
+    let all = ["start", "command", "reply", "outcome", "decision"].map(|kind| format!("sagamore.{kind}.v1"));
     assert_eq!(kinds, all, "each kind of record has its example");
 }
 

@@ -53,6 +53,8 @@ pub struct Plan {
     pub name: Name,
     /// Its version.
     pub version: u32,
+    /// Both, as `name@version`: every command says it.
+    pub label: Box<str>,
     /// Start to decision.
     pub deadline: Span,
     /// What undoes a committed transaction of it that was a child.
@@ -190,7 +192,8 @@ impl Plan {
                 step.branches.iter().map(move |_| StepIndex::from_position(position))
             })
             .collect();
-        Self { name, version, deadline, compensated_by, steps, steps_of_branches }
+        let label = format!("{name}@{version}").into();
+        Self { name, version, label, deadline, compensated_by, steps, steps_of_branches }
     }
 
     /// How many branches there are.
@@ -202,6 +205,12 @@ impl Plan {
     pub fn branch(&self, index: BranchIndex) -> (&PlanStep, &PlanBranch) {
         let step = self.step(self.steps_of_branches[index.position()]);
         (step, &step.branches[index.position() - step.first_branch.position()])
+    }
+
+    /// Step and branch as the journal names them: the branch only where the step has several.
+    pub(crate) fn names(&self, index: BranchIndex) -> (Option<Name>, Option<Name>) {
+        let (step, branch) = self.branch(index);
+        (Some(step.name.clone()), step.is_group.then(|| branch.name.clone()))
     }
 
     /// The branch of those names.

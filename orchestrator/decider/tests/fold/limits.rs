@@ -9,7 +9,7 @@ use sagamore_decider::definition::template::{
 };
 use sagamore_decider::finished::{Ending, Finished, PACKED_BYTES, PACKED_RECORD_MAX};
 use sagamore_decider::identity::ReplySecret;
-use sagamore_decider::outbox::{CREDIT, OWED_BYTES_MAX, OWED_MAX, Outbox, Sent};
+use sagamore_decider::outbox::{CREDIT, OWED_BYTES_MAX, OWED_MAX, Outbox, Sent, Way};
 use sagamore_decider::output::{Destination, Notice, Output, Record};
 use sagamore_decider::restore::{RestoreError, StateReader};
 use sagamore_decider::settings::{LEVEL_MAX, Settings};
@@ -554,7 +554,7 @@ fn a_destination_has_so_much_credit_and_is_owed_so_much() {
         let mut outbox = Outbox::default();
         (0..count).for_each(|_| outbox.push(command(0)));
         let mut handed = 0;
-        outbox.send(|_, _, _| {
+        outbox.send(Time::default(), Way::AtOnce, |_, _, _, _| {
             handed += 1;
             Sent::Queued
         });

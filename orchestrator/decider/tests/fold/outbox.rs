@@ -1,7 +1,8 @@
 //! Outputs on their way when destinations fail: nothing is lost, nothing piles up, a dead topic stops nobody else.
 
-use sagamore_decider::outbox::{OWED_MAX, Outbox, Route, Sent, Ticket};
+use sagamore_decider::outbox::{OWED_MAX, Outbox, Route, Sent, Ticket, Way};
 use sagamore_decider::output::{Destination, Output};
+use sagamore_schemas::ids::Time;
 use sagamore_schemas::wire::{Address, Command, Operation, PayloadRef};
 
 fn command(attempt: u32) -> Output {
@@ -40,12 +41,48 @@ fn outcome() -> Output {
 }
 
 fn sent(outbox: &mut Outbox) -> Vec<(Ticket, Route)> {
+    let sent = sent_by(outbox, 0, Way::AtOnce);
+    sent.into_iter().map(|(ticket, route, _)| (ticket, route)).collect()
+}
+
+fn sent_by(outbox: &mut Outbox, now_ms: i64, wish: Way) -> Vec<(Ticket, Route, Way)> {
     let mut sent = Vec::new();
-    outbox.send(|ticket, route, _| {
-        sent.push((ticket, route.clone()));
+    outbox.send(Time::from_epoch_ms(now_ms), wish, |ticket, route, _, way| {
+        sent.push((ticket, route.clone(), way));
         Sent::Queued
     });
     sent
+}
+
+#[test]
+fn another_way_is_gone_when_nothing_is_in_flight_on_the_old_one() {
+    let mut outbox = Outbox::default();
+    let check = |now_ms: i64, wish: Way, outbox: &mut Outbox, then: &[(u64, Way)]| {
+        let gone = sent_by(outbox, now_ms, wish);
+        let gone: Vec<(u64, Way)> = gone.into_iter().map(|(Ticket(number), _, way)| (number, way)).collect();
+        assert_eq!(gone, then, "at {now_ms} ms");
+    };
+    outbox.push(command(1));
+    check(0, Way::AtOnce, &mut outbox, &[(0, Way::AtOnce)]);
+    outbox.push(command(2));
+    outbox.push(outcome());
+    check(1, Way::InCompany, &mut outbox, &[(4, Way::InCompany)]);
+    check(2, Way::InCompany, &mut outbox, &[]);
+    outbox.on_delivered(Ticket(0));
+    check(3, Way::InCompany, &mut outbox, &[(2, Way::InCompany)]);
+    outbox.push(command(3));
+    check(4, Way::AtOnce, &mut outbox, &[]);
+    check(5, Way::InCompany, &mut outbox, &[(6, Way::InCompany)]);
+    outbox.push(command(4));
+    check(6, Way::AtOnce, &mut outbox, &[]);
+    check(106, Way::AtOnce, &mut outbox, &[]);
+    // What is in flight does not end: the order is kept all the same, the old way.
+    check(107, Way::AtOnce, &mut outbox, &[(8, Way::InCompany)]);
+    for number in [2, 4, 6, 8] {
+        outbox.on_delivered(Ticket(number));
+    }
+    outbox.push(command(5));
+    check(108, Way::AtOnce, &mut outbox, &[(10, Way::AtOnce)]);
 }
 
 #[test]

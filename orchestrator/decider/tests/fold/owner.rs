@@ -1,6 +1,6 @@
 //! The owner around the fold: when it stores, when it stops, what it rings.
 
-use sagamore_decider::outbox::{Sent, Ticket};
+use sagamore_decider::outbox::{Sent, Ticket, Way};
 use sagamore_decider::output::Record;
 use sagamore_decider::owner::{Duty, Owner, Pace};
 use sagamore_decider::restore::StateReader;
@@ -36,7 +36,7 @@ fn start(owner: &mut Owner, id: &str, now: Time) {
 
 fn send(owner: &mut Owner, now: Time) -> Vec<Ticket> {
     let mut tickets = Vec::new();
-    owner.send(now, |ticket, _, _| {
+    owner.send(now, Way::AtOnce, |ticket, _, _, _| {
         tickets.push(ticket);
         Sent::Queued
     });

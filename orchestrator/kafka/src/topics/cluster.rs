@@ -132,6 +132,18 @@ impl Cluster {
         }
     }
 
+    pub(super) fn remove(&self, names: &[String]) -> Result<(), TopicsError> {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let answers = block_on(self.admin.delete_topics(&names, &options()))
+            .map_err(|cause| TopicsError::Request { action: "remove topics", cause })?;
+        let refused = answers.into_iter().filter_map(Result::err);
+        let refused = refused.filter(|(_, cause)| *cause != RDKafkaErrorCode::UnknownTopicOrPartition);
+        refused.take(1).try_for_each(|(topic, cause)| Err(TopicsError::Remove { topic, cause }))
+    }
+
     fn metadata(&self) -> Result<Metadata, TopicsError> {
         self.admin
             .inner()

@@ -146,6 +146,7 @@ fn exit_of_topics(error: &TopicsError) -> Exit {
         TopicsError::PartitionCount { .. } => Exit::Conflict,
         TopicsError::Create { cause, .. }
         | TopicsError::Alter { cause, .. }
+        | TopicsError::Remove { cause, .. }
         | TopicsError::Describe { cause, .. } => exit_of_code(*cause),
         TopicsError::Request { cause, .. } => exit_of_kafka(cause),
         TopicsError::NotReady { .. } => Exit::Timeout,

@@ -31,11 +31,13 @@ mod compare;
 mod define;
 mod demo;
 mod dev;
+mod doubt;
 mod kafka;
 mod logs;
 mod operator;
 mod outbox;
 mod participant;
+mod participant_check;
 mod points;
 mod predict;
 mod server;
@@ -183,7 +185,10 @@ fn with_variables(command: clap::Command) -> clap::Command {
 impl Command {
     /// Whether its log is what people look at.
     fn is_long_lived(&self) -> bool {
-        matches!(self, Self::Server(_) | Self::Dev(_) | Self::Participant(_) | Self::Outbox(_))
+        match self {
+            Self::Participant(command) => command.is_long_lived(),
+            other => matches!(other, Self::Server(_) | Self::Dev(_) | Self::Outbox(_)),
+        }
     }
 
     fn run(self, printer: Printer) -> Outcome {

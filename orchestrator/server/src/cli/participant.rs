@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use sagamore_examples::{Books, Database, Injection, Kind, Settings, SpawnError, Votes};
-use sagamore_participant::Counters;
+use sagamore_participant::{Counters, RuntimeError};
 use sagamore_schemas::ids::{Name, Span};
 use serde::Serialize;
 
 use super::compare::{self, CompareArgs};
+use super::doubt::{self, DoubtCommand};
 use super::exit::{Exit, Failure, Outcome};
 use super::kafka::KafkaArgs;
 use super::output::{self, Printer};
 use super::points::{self, PointsArgs};
-use super::signals;
+use super::{participant_check, signals};
 
 /// How often a database that is away is looked for.
 const OPENS_EVERY: Duration = Duration::from_millis(500);
@@ -40,6 +41,10 @@ pub enum ParticipantCommand {
     Points(PointsArgs),
     /// Whether replicas are equal, row by row.
     Compare(CompareArgs),
+    /// Plays coordinator against a participant in any language, and names the rules it breaks; then the exit code is 10.
+    Check(Box<participant_check::CheckArgs>),
+    #[command(flatten)]
+    Doubt(DoubtCommand),
 }
 
 /// What an example does besides its business.
@@ -103,6 +108,13 @@ struct Report {
     counters: Counters,
 }
 
+impl ParticipantCommand {
+    /// Whether its log is what people look at.
+    pub fn is_long_lived(&self) -> bool {
+        !matches!(self, Self::Compare(_) | Self::Check(_) | Self::Doubt(_))
+    }
+}
+
 /// Runs it until it is told to end.
 pub fn run(command: &ParticipantCommand, printer: Printer) -> Outcome {
     match command {
@@ -113,6 +125,8 @@ pub fn run(command: &ParticipantCommand, printer: Printer) -> Outcome {
         ParticipantCommand::Replica(args) => example(Kind::Replica, args, printer),
         ParticipantCommand::Points(args) => points::run(args, printer),
         ParticipantCommand::Compare(args) => compare::run(args, printer),
+        ParticipantCommand::Check(args) => participant_check::run(args, printer),
+        ParticipantCommand::Doubt(command) => doubt::run(command, printer),
     }
 }
 
@@ -121,7 +135,9 @@ fn example(kind: Kind, args: &ExampleArgs, printer: Printer) -> Outcome {
     tracing::info!(participant = %settings.runtime.participant, kafka = %args.kafka.kafka, prefix = %args.kafka.prefix, "taking commands");
     let mut interrupted = Ok(());
     let ended = loop {
-        let ended = sagamore_examples::run(kind, &settings, || interrupted = signals::wait_for_end());
+        let ended = sagamore_examples::run(kind, &settings, |running| {
+            interrupted = signals::wait_while(|| running.is_running());
+        });
         match ended {
             Err(SpawnError::Open(error)) if error.is_away() => {
                 tracing::warn!(%error, "the database is away: looking again");
@@ -146,6 +162,7 @@ pub fn failure(error: &SpawnError) -> Failure {
         | SpawnError::NoSqlite(_)
         | SpawnError::NoDatabase => Exit::Usage,
         SpawnError::Open(error) if error.is_away() => Exit::Unreachable,
+        SpawnError::Runtime(RuntimeError::Forgotten(_)) => Exit::CheckNegative,
         SpawnError::Open(_) | SpawnError::OpenSqlite(_) | SpawnError::Books(_) | SpawnError::Runtime(_) => {
             Exit::Unexpected
         }

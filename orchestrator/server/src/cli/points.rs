@@ -80,7 +80,7 @@ pub fn run(args: &PointsArgs, printer: Printer) -> Outcome {
 fn failure(error: RuntimeError) -> Failure {
     let exit = match error {
         RuntimeError::Topics(error) => return error.into(),
-        RuntimeError::Unfit(_) => Exit::CheckNegative,
+        RuntimeError::Unfit(_) | RuntimeError::Forgotten(_) => Exit::CheckNegative,
         RuntimeError::Client(_) | RuntimeError::Thread(_) | RuntimeError::Panicked => Exit::Unexpected,
     };
     Failure::new(exit, error)

@@ -1,7 +1,7 @@
-//! The idempotent producer of a lane: outputs leave at once, and come back as delivery reports.
+//! The idempotent producers of a lane: outputs leave at once, or in company, and come back as delivery reports.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -9,8 +9,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 
-use sagamore_decider::outbox::{Route, Sent, Ticket};
+use sagamore_decider::outbox::{Route, Sent, Ticket, Way};
 use sagamore_decider::output::{Destination, Output};
+use sagamore_kafka::crowd::Linger;
 use sagamore_schemas::topics::{Topic, command_topic};
 use sagamore_schemas::wire::CONTENT_TYPE;
 
@@ -41,8 +42,9 @@ pub(super) struct Origin {
     ticket: Option<Ticket>,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Reports(Mutex<Vec<Report>>);
+/// What both producers tell.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Reports(Arc<Mutex<Vec<Report>>>);
 
 impl Reports {
     fn push(&self, report: Report) {
@@ -71,7 +73,9 @@ impl ProducerContext for Reports {
 }
 
 pub(super) struct OutputProducer {
-    producer: ThreadedProducer<Reports>,
+    at_once: ThreadedProducer<Reports>,
+    in_company: ThreadedProducer<Reports>,
+    reports: Reports,
     topics: BTreeMap<Destination, String>,
     inbox: String,
     headers: OwnedHeaders,
@@ -79,26 +83,34 @@ pub(super) struct OutputProducer {
 
 impl OutputProducer {
     pub(super) fn new(installation: &Installation) -> Result<Self, KafkaError> {
-        let config = installation.config.kafka.lane_output_producer(&installation.client_id);
+        let reports = Reports::default();
+        let producer = |linger| {
+            let config = installation.config.kafka.lane_output_producer(&installation.client_id, linger);
+            config.create_with_context(reports.clone())
+        };
         let (name, value) = CONTENT_TYPE;
         Ok(Self {
-            producer: config.create_with_context(Reports::default())?,
+            at_once: producer(Linger::None)?,
+            in_company: producer(Linger::Crowd)?,
             topics: BTreeMap::from([
                 (Destination::Outcomes, installation.topic(Topic::Outcomes)),
                 (Destination::DeadLetters, installation.topic(Topic::DeadLetters)),
             ]),
             inbox: installation.topic(Topic::Inbox),
             headers: OwnedHeaders::new().insert(Header { key: name, value: Some(value) }),
+            reports,
         })
     }
 
     pub(super) fn take_reports(&self) -> Vec<Report> {
-        std::mem::take(&mut *self.producer.context().0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.reports.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// An error after which the producer delivers nothing any more.
+    /// An error after which one of them delivers nothing any more.
     pub(super) fn fatal_error(&self) -> Option<String> {
-        self.producer.client().fatal_error().map(|(_, text)| text)
+        [&self.at_once, &self.in_company]
+            .into_iter()
+            .find_map(|producer| producer.client().fatal_error().map(|(_, text)| text))
     }
 
     pub(super) fn send(
@@ -108,6 +120,7 @@ impl OutputProducer {
         ticket: Ticket,
         route: &Route,
         output: &Output,
+        way: Way,
     ) -> Sent {
         let origin = Box::new(Origin { tenure, ticket: Some(ticket) });
         let (topic, home) = match route {
@@ -140,11 +153,15 @@ impl OutputProducer {
                 headers.insert(Header { key: name, value: Some(&**value) })
             })
         });
-        match self.producer.send(record) {
+        let producer = match way {
+            Way::AtOnce => &self.at_once,
+            Way::InCompany => &self.in_company,
+        };
+        match producer.send(record) {
             Ok(()) => Sent::Queued,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Sent::Full,
             Err((error, _)) => {
-                self.producer.context().push(Report { tenure, ticket, result: Err(refusal(&error)) });
+                self.reports.push(Report { tenure, ticket, result: Err(refusal(&error)) });
                 Sent::Queued
             }
         }
@@ -158,7 +175,7 @@ impl OutputProducer {
                 .key(key.as_bytes())
                 .payload(value)
                 .headers(self.headers.clone());
-        if let Err((error, _)) = self.producer.send(record) {
+        if let Err((error, _)) = self.at_once.send(record) {
             tracing::debug!(shard = tenure.partition, %error, "an append to the own inbox waits");
         }
     }

@@ -11,11 +11,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use sagamore_decider::outbox::Way;
 use sagamore_decider::output::{Destination, Notice, Output, Record};
 use sagamore_decider::owner::{Duty, Owner};
 use sagamore_decider::restore::Restored;
 use sagamore_decider::settings::LEVEL_MAX;
 use sagamore_decider::takeover::check_secret;
+use sagamore_kafka::crowd::{Crowd, Linger};
 use sagamore_schemas::ids::Time;
 use sagamore_schemas::topics::Topic;
 
@@ -45,6 +47,9 @@ const REST_FENCED: Duration = Duration::from_secs(3);
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 /// A definition that has been appended to the inbox and was not applied for so long is appended again.
 const DEFINITION_REPEAT: Duration = Duration::from_secs(2);
+/// Outputs on their way at which company is worth the wait: with so many the waits along a transaction's way, a tenth
+/// of a second in sum, do not limit the rate.
+const CROWD: usize = 1_500;
 /// How long a graceful stop waits for last checkpoints.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
@@ -58,6 +63,7 @@ pub(super) struct Shards {
     slots: BTreeMap<i32, Slot>,
     events_in: Sender<(Tenure, Event)>,
     events: Receiver<(Tenure, Event)>,
+    crowd: Crowd,
     tenures: u64,
     reported: Instant,
 }
@@ -89,6 +95,7 @@ impl Shards {
             slots: BTreeMap::new(),
             events_in,
             events,
+            crowd: Crowd::at(CROWD),
             tenures: 0,
             reported: Instant::now(),
         })
@@ -276,6 +283,7 @@ impl Shards {
             told_live: false,
             checkpoint_took: Duration::ZERO,
             inputs: 0,
+            outputs: metrics::Outputs::default(),
         }));
         // poll_slots begins to fetch.
     }
@@ -367,19 +375,32 @@ impl Shards {
         }
     }
 
+    /// How outputs are to leave, by how many of all shards are on their way.
+    fn way(&mut self) -> Way {
+        let on_their_way = self.slots.values().map(|slot| match &slot.stage {
+            Stage::Running(running) => running.owner.outbox().len(),
+            Stage::Restoring(_) | Stage::Resting { .. } | Stage::Halted(..) => 0,
+        });
+        match self.crowd.look(on_their_way.sum(), Instant::now()) {
+            Linger::None => Way::AtOnce,
+            Linger::Crowd => Way::InCompany,
+        }
+    }
+
     fn poll_slots(&mut self, stopping: bool) {
         let time = now();
         let mut due: Vec<i32> = Vec::new();
         let mut fetch: Vec<(i32, i64)> = Vec::new();
         let mut hopeless: Vec<i32> = Vec::new();
+        let way = self.way();
         for (partition, slot) in &mut self.slots {
             match &mut slot.stage {
                 Stage::Running(running) => {
                     let owner = &mut running.owner;
                     let installation = &self.surroundings.installation;
                     let producer = &mut self.producer;
-                    owner.send(time, |ticket, route, output| {
-                        producer.send(installation, slot.tenure, ticket, route, output)
+                    owner.send(time, way, |ticket, route, output, way| {
+                        producer.send(installation, slot.tenure, ticket, route, output, way)
                     });
                     for duty in owner.poll(time, stopping) {
                         match duty {
@@ -539,6 +560,7 @@ impl Shards {
                     },
                 };
                 metrics::shard(partition, &status, std::mem::take(&mut running.inputs));
+                running.outputs.tell();
                 status
             }
             Stage::Restoring(_) | Stage::Resting { .. } => nothing(ShardState::Restoring),
@@ -574,9 +596,9 @@ fn apply(
         return Ok(());
     }
     let key = message.key().unwrap_or_default();
-    let owner = &mut running.owner;
+    let Running { owner, outputs, .. } = running;
     let told = |output: &Output| {
-        metrics::output(&output.destination);
+        outputs.count(&output.destination);
         if let (Destination::Outcomes, Some(key), Some(value)) =
             (&output.destination, &output.key, &output.value)
         {

@@ -52,6 +52,7 @@ pub(super) struct Running {
     pub told_live: bool,
     pub checkpoint_took: Duration,
     pub inputs: u64,
+    pub outputs: crate::metrics::Outputs,
 }
 
 /// In which stage a shard is.

@@ -179,7 +179,10 @@ impl<'a> Observer<'a> {
                 planned.name.as_str() == step && branch.is_none_or(|branch| own.name.as_str() == branch)
             })
         };
-        let own = entry.step.as_deref().and_then(|step| index(step, entry.branch.as_deref()));
+        let own = entry
+            .step
+            .as_ref()
+            .and_then(|step| index(step.as_str(), entry.branch.as_ref().map(Name::as_str)));
         if let Some(own) = own
             && let Some(asked) = life.asked.get(&own).copied()
         {
@@ -219,7 +222,7 @@ fn ended(entry: &JournalEntry, branch: BranchIndex, asked: Asked) -> Option<Atte
     let is_answer = (entry.operation, entry.attempt) == (Some(asked.operation), Some(asked.attempt));
     let took = entry.at.since(asked.at);
     let is_expired = entry.reason.as_deref() == Some(REASON_EXPIRED);
-    let (came_to, took) = match (entry.answer, entry.input.as_str()) {
+    let (came_to, took) = match (entry.answer, &*entry.input) {
         (Some(Answer::Ok), _) if is_answer => (CameTo::Ok, Some(took)),
         (Some(Answer::Refused), _) if is_answer && !is_expired => (CameTo::Refused, Some(took)),
         (Some(Answer::Error), _) if is_answer => (CameTo::Error, Some(took)),

@@ -78,10 +78,14 @@ impl Site {
 
     /// The partitions of a topic.
     pub fn partitions(&self, topic: Topic) -> Result<Vec<PartitionFacts>, SiteError> {
-        let name = self.topic(topic);
+        self.partitions_of(&self.topic(topic))
+    }
+
+    /// The partitions of a topic that has no constant name, such as a participant's.
+    pub fn partitions_of(&self, name: &str) -> Result<Vec<PartitionFacts>, SiteError> {
         let consumer = self.consumer(Isolation::ReadUncommitted)?;
         let metadata = consumer
-            .fetch_metadata(Some(&name), REQUEST_TIMEOUT)
+            .fetch_metadata(Some(name), REQUEST_TIMEOUT)
             .map_err(|cause| self.failure("look at the topics", &cause))?;
         let facts = metadata.topics().iter().find(|facts| facts.name() == name && facts.error().is_none());
         let facts: Vec<_> = facts.map_or_else(Vec::new, |facts| {
@@ -92,7 +96,7 @@ impl Site {
             facts.partitions().iter().map(partition).collect()
         });
         if facts.is_empty() {
-            return Err(SiteError::NoTopic(name));
+            return Err(SiteError::NoTopic(name.to_owned()));
         }
         Ok(facts)
     }

@@ -28,8 +28,12 @@ pub struct NewRecord {
 impl Site {
     /// Writes records and waits until they are written; returns their offsets in the order given.
     pub fn write(&self, topic: Topic, records: &[NewRecord]) -> Result<Vec<i64>, SiteError> {
-        let name = self.topic(topic);
-        self.partitions(topic)?;
+        self.write_to(&self.topic(topic), records)
+    }
+
+    /// The same, to a topic that has no constant name.
+    pub fn write_to(&self, name: &str, records: &[NewRecord]) -> Result<Vec<i64>, SiteError> {
+        self.partitions_of(name)?;
         let failure = |cause| self.failure("write to Kafka", &cause);
         let mut config = self.settings.client_producer("sagamore-cli");
         config.set("message.timeout.ms", REQUEST_TIMEOUT.as_millis().to_string());
@@ -37,7 +41,7 @@ impl Site {
         let producer: BaseProducer<Deliveries> =
             config.create_with_context(deliveries.clone()).map_err(failure)?;
         for (position, record) in records.iter().enumerate() {
-            let mut message = BaseRecord::with_opaque_to(name.as_str(), Box::new(position))
+            let mut message = BaseRecord::with_opaque_to(name, Box::new(position))
                 .partition(record.partition)
                 .payload(&record.value);
             if let Some(key) = &record.key {
@@ -54,7 +58,7 @@ impl Site {
         let offsets = (0..records.len()).map(|position| match delivered.remove(&position) {
             Some(Ok(offset)) => Ok(offset),
             Some(Err(cause)) => Err(failure(cause)),
-            None => Err(SiteError::NotAcknowledged(name.clone())),
+            None => Err(SiteError::NotAcknowledged(name.to_owned())),
         });
         offsets.collect()
     }

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::counters::count;
 use super::doubts::{Doubts, Due};
 use super::replies::{Replies, Shared};
+use super::restored::verify;
 use crate::barrier::Branch;
 use crate::doubt::{InDoubt, decide_alone, inquiry};
 use crate::participant::Participant;
@@ -73,6 +74,7 @@ pub(super) struct Asker<P: Participant> {
     pub(super) replies: Arc<Replies>,
     pub(super) shared: Arc<Shared>,
     pub(super) doubts: Arc<Doubts>,
+    pub(super) topic: Arc<str>,
     pub(super) name: Name,
     pub(super) rounds: Rounds,
 }
@@ -199,6 +201,7 @@ impl<P: Participant> Asker<P> {
             Some(session) => session,
             None => self.store.session()?,
         };
+        verify(&*self.store, &mut session, &self.shared, &self.topic, &self.shared.progress.floors())?;
         let mut tx = self.store.begin(&mut session)?;
         let decided = decide_alone(&*self.participant, &mut tx, branch)?;
         tx.commit()?;

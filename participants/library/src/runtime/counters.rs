@@ -61,12 +61,16 @@ counters! {
     settled,
     /// Inquiries answered `undecided`: the branch goes on waiting.
     undecided,
-    /// Inquiries answered `forgotten`: a person has to say what became of the branch. Logged as errors.
+    /// Inquiries answered `forgotten`: a person has to say what became of the branch. Logged as errors, SAG-103.
     forgotten,
-    /// Verdicts that say the opposite of what the branch has done. Logged as errors.
+    /// Verdicts that say the opposite of what the branch has done. Logged as errors, SAG-104.
     contradicted,
     /// Branches that have decided by themselves, under `termination: unilateral`. Logged as warnings.
     alone,
+    /// Branches that an operator has ended by hand. Logged as warnings.
+    by_hand,
+    /// Commands and verdicts of the coordinator against what an operator had decided by hand. Logged as errors, SAG-102.
+    mixed,
     /// Kafka transactions committed, by a participant that has nothing else.
     batches,
     /// Partitions dropped by such a participant, to be taken over again. Logged with the cause.

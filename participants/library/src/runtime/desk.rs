@@ -8,13 +8,15 @@ use sagamore_schemas::topics::RECORD_BYTES_MAX;
 use sagamore_schemas::wire::{
     Asked, Command, Decided, Operation, PayloadRef, Reply, Verdict, parse_replyto, read_asked,
 };
-use tracing::{debug, error, info, warn};
+use tracing::warn;
 
 use super::counters::count;
 use super::progress::Token;
 use super::replies::Shared;
+use super::verdicts::{tell_by_hand, tell_mixed, tell_settled};
 use crate::barrier::{Branch, BranchKey};
 use crate::doubt::{Settled, branch_of, settle};
+use crate::heuristic::{Said, settle_by_hand};
 use crate::participant::Participant;
 use crate::perform::{Answered, Work, perform};
 use crate::store::{Store, StoreFault};
@@ -63,7 +65,15 @@ pub(super) struct Desk {
 pub(super) enum Wish<'b> {
     /// The home partition, and what is asked from there.
     Command(i32, Command<'b>),
-    Verdict(Branch, Decided),
+    Verdict(Branch, Word),
+}
+
+/// Who has decided about a branch, and what.
+pub(super) enum Word {
+    /// The coordinator, in answer to an inquiry.
+    Verdict(Decided),
+    /// An operator, to commit or abort.
+    ByHand(Operation, Said),
 }
 
 impl Wish<'_> {
@@ -75,15 +85,23 @@ impl Wish<'_> {
     ) -> Result<Done, StoreFault> {
         Ok(match self {
             Self::Command(_, command) => Done::Answered(perform(participant, tx, command)?),
-            Self::Verdict(branch, decision) => Done::Settled(settle(participant, tx, branch, *decision)?),
+            Self::Verdict(branch, Word::Verdict(decision)) => {
+                Done::Settled(settle(participant, tx, branch, *decision)?)
+            }
+            Self::Verdict(branch, Word::ByHand(operation, said)) => {
+                Done::Settled(settle_by_hand(participant, tx, branch, *operation, said)?)
+            }
         })
     }
 
     pub(super) fn operation(&self) -> Operation {
         match self {
             Self::Command(_, command) => command.address.operation,
-            Self::Verdict(_, Decided::Commit) => Operation::Commit,
-            Self::Verdict(_, Decided::Abort | Decided::Undecided | Decided::Forgotten) => Operation::Abort,
+            Self::Verdict(_, Word::ByHand(operation, _)) => *operation,
+            Self::Verdict(_, Word::Verdict(Decided::Commit)) => Operation::Commit,
+            Self::Verdict(_, Word::Verdict(Decided::Abort | Decided::Undecided | Decided::Forgotten)) => {
+                Operation::Abort
+            }
         }
     }
 
@@ -131,47 +149,23 @@ impl Desk {
             return None;
         }
         let branch = branch_of(verdict);
-        Some(Wish::Verdict(branch, verdict.decision))
+        let said = verdict.heuristic.as_ref().map(Said::from);
+        let word = match (said, verdict.decision) {
+            (Some(said), Decided::Commit) => Word::ByHand(Operation::Commit, said),
+            (Some(said), Decided::Abort) => Word::ByHand(Operation::Abort, said),
+            (Some(_), Decided::Undecided | Decided::Forgotten) => {
+                unreachable!("by hand one commits or aborts: read so")
+            }
+            (None, decision) => Word::Verdict(decision),
+        };
+        Some(Wish::Verdict(branch, word))
     }
 
-    pub(super) fn tell_settled(&self, branch: &Branch, decision: Decided, settled: Settled) {
+    pub(super) fn tell_settled(&self, branch: &Branch, word: &Word, settled: Settled) {
         let counts = &self.shared.counts;
-        let Branch { instance, subject, birth, step, branch } = branch;
-        let decision = decision.as_str();
-        match settled {
-            Settled::Told(Answered { work: Work::Failed, reason, .. }) => {
-                let reason = reason.unwrap_or_default();
-                warn!(%subject, %birth, %step, %branch, decision, %reason, "the verdict could not be carried out; asked again");
-                count(&counts.failed);
-            }
-            Settled::Told(_) => {
-                info!(%subject, %birth, %step, %branch, decision, "no longer in doubt");
-                count(&counts.settled);
-            }
-            Settled::Undecided => {
-                debug!(%subject, %birth, %step, %branch, "undecided: goes on waiting");
-                count(&counts.undecided);
-            }
-            Settled::Forgotten => {
-                error!(
-                    %instance, %subject, %birth, %step, %branch,
-                    "in doubt for ever: the transaction has ended and the coordinator no longer remembers how, so it never \
-                     had, or has lost, this branch's answer. Nothing is done. Look for the outcome of this birth in the \
-                     outcomes or the journal, and write a sagamore.decision.v1 with commit or abort to this topic"
-                );
-                count(&counts.forgotten);
-            }
-            Settled::NotInDoubt => {
-                debug!(%subject, %birth, %step, %branch, decision, "a verdict about a branch that is not in doubt");
-            }
-            Settled::Contradicted(has) => {
-                error!(
-                    %instance, %subject, %birth, %step, %branch, decision, has = has.as_str(),
-                    "a verdict against what this branch has done: it has decided alone, or coordinator or participant \
-                     has lost its memory. Nothing is done. Compare the books of all branches of this step"
-                );
-                count(&counts.contradicted);
-            }
+        match word {
+            Word::Verdict(decision) => tell_settled(counts, branch, *decision, settled),
+            Word::ByHand(operation, said) => tell_by_hand(counts, branch, *operation, said, settled),
         }
     }
 
@@ -183,12 +177,16 @@ impl Desk {
             Work::Refusal => &counts.refusals,
             Work::Repeated => &counts.repeated,
             Work::Nothing => &counts.nothing,
+            Work::Mixed => &counts.mixed,
             Work::Failed => &counts.failed,
         });
     }
 
     /// The reply to a command, and its key.
     pub(super) fn reply(&self, command: Command<'_>, answered: &Answered) -> (Vec<u8>, Vec<u8>) {
+        if answered.work == Work::Mixed {
+            tell_mixed(&Branch::from(&BranchKey::of(&command)), command.address.operation);
+        }
         let key = command.address.subject.as_str().as_bytes().to_vec();
         let mut reply = Reply {
             address: command.address,

@@ -147,7 +147,8 @@ impl<P: Participant<Store = KafkaStore>> Supervisor<P> {
         let relayed = Arc::new(Shared::with(Arc::clone(&shared.counts)));
         let client_id = format!("sagamore-{}", settings.participant);
         let replies = Arc::new(Replies::new(
-            settings.clients.client_producer(&client_id),
+            settings.clients.clone(),
+            client_id,
             Topic::Inbox.name(&settings.prefix),
             settings.has_content_type,
             Arc::clone(&relayed),

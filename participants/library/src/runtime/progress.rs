@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::store::Position;
+
 const OFFSET_BITS: u32 = 48;
 /// The last offset of the last tenure: no partition gets there.
 const NO_TOKEN: usize = usize::MAX;
@@ -42,11 +44,12 @@ impl Token {
     }
 }
 
-/// Where a partition is to be read from next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
-    pub partition: i32,
-    pub offset: i64,
+/// What the group has committed of the partitions that are ours.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Floors {
+    /// It changes with every partition that comes.
+    pub epoch: u64,
+    pub positions: Vec<Position>,
 }
 
 /// Shared by the polling thread, the workers and the delivery callbacks.
@@ -64,6 +67,8 @@ struct State {
     /// Somebody waits until no more than this are in flight.
     awaited: Option<usize>,
     is_draining: bool,
+    /// How many floors have been learnt.
+    epoch: u64,
 }
 
 /// One owner's time with one partition: tokens of an earlier one change nothing.
@@ -73,6 +78,17 @@ struct Tenure {
     begun: usize,
     is_lost: bool,
     committed: Option<i64>,
+    floor: Floor,
+}
+
+/// What the group has committed, by whomever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Floor {
+    /// Not asked yet.
+    Unknown,
+    /// Nothing: the offsets begin anew, and the store's position with them.
+    Anew,
+    At(i64),
 }
 
 impl Progress {
@@ -87,8 +103,14 @@ impl Progress {
             while state.tenures.contains_key(&state.next_tenure) {
                 state.next_tenure = state.next_tenure.wrapping_add(1);
             }
-            let tenure =
-                Tenure { partition, window: Window::default(), begun: 0, is_lost: false, committed: None };
+            let tenure = Tenure {
+                partition,
+                window: Window::default(),
+                begun: 0,
+                is_lost: false,
+                committed: None,
+                floor: Floor::Unknown,
+            };
             let next = state.next_tenure;
             state.tenures.insert(next, tenure);
             state.next_tenure = next.wrapping_add(1);
@@ -177,6 +199,59 @@ impl Progress {
     /// All offsets.
     pub(super) fn positions(&self) -> Vec<Position> {
         self.state().tenures.values().filter_map(Tenure::position).collect()
+    }
+
+    /// Partitions of which it is not known what the group has committed.
+    pub(super) fn unknown_floors(&self) -> Vec<i32> {
+        self.with_floor(Floor::Unknown)
+    }
+
+    /// Partitions of which nothing had been committed when they came, nor since.
+    pub(super) fn begun_anew(&self) -> Vec<i32> {
+        self.with_floor(Floor::Anew)
+    }
+
+    /// What the group has committed of a partition that has come.
+    pub(super) fn learn_floor(&self, partition: i32, committed: Option<i64>) {
+        let mut state = self.state();
+        state.epoch += 1;
+        for tenure in state.tenures.values_mut().filter(|tenure| tenure.partition == partition) {
+            tenure.floor = committed.map_or(Floor::Anew, Floor::At);
+        }
+    }
+
+    /// These are going to be committed.
+    pub(super) fn raise_floors(&self, positions: &[Position]) {
+        let mut state = self.state();
+        for tenure in state.tenures.values_mut() {
+            let raised = positions.iter().find(|position| position.partition == tenure.partition);
+            if let Some(Position { offset, .. }) = raised {
+                tenure.floor = match tenure.floor {
+                    Floor::At(floor) => Floor::At(floor.max(*offset)),
+                    Floor::Unknown | Floor::Anew => Floor::At(*offset),
+                };
+            }
+        }
+    }
+
+    /// What the group has committed, as far as it is known.
+    pub(super) fn floors(&self) -> Floors {
+        let state = self.state();
+        let floor = |tenure: &Tenure| match tenure.floor {
+            Floor::At(offset) => Some(Position { partition: tenure.partition, offset }),
+            Floor::Unknown | Floor::Anew => None,
+        };
+        Floors { epoch: state.epoch, positions: state.tenures.values().filter_map(floor).collect() }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.state().epoch
+    }
+
+    fn with_floor(&self, floor: Floor) -> Vec<i32> {
+        let state = self.state();
+        let such = state.tenures.values().filter(|tenure| !tenure.is_lost && tenure.floor == floor);
+        such.map(|tenure| tenure.partition).collect()
     }
 
     /// These partitions go elsewhere: nothing of theirs begins any more; what has begun may finish within `timeout`.
@@ -317,6 +392,24 @@ mod tests {
         assert_eq!((progress.in_flight(), progress.take(0, 9)), (1, None));
         progress.assign([0]);
         assert!(progress.take(0, 8).is_some(), "a new tenure begins where it is told to");
+    }
+
+    #[test]
+    fn a_floor_is_what_was_committed_when_a_partition_came_and_since() {
+        let progress = Progress::new();
+        progress.assign([0, 1]);
+        assert_eq!((progress.unknown_floors(), progress.floors().positions), (vec![0, 1], vec![]));
+        progress.learn_floor(0, Some(7));
+        progress.learn_floor(1, None);
+        assert_eq!((progress.unknown_floors(), progress.begun_anew()), (vec![], vec![1]));
+        let at = |partition, offset| Position { partition, offset };
+        assert_eq!(progress.floors(), Floors { epoch: 2, positions: vec![at(0, 7)] });
+        progress.raise_floors(&[at(0, 5), at(1, 3)]);
+        assert_eq!(progress.floors(), Floors { epoch: 2, positions: vec![at(0, 7), at(1, 3)] });
+        assert_eq!(progress.begun_anew(), [0; 0]);
+        progress.revoke(&[0], Duration::ZERO);
+        progress.assign([0]);
+        assert_eq!(progress.unknown_floors(), [0], "what others commit meanwhile is asked for again");
     }
 
     #[test]

@@ -1,21 +1,25 @@
-//! Replies and inquiries on their way to the inbox: an idempotent producer, rebuilt when it is broken for good.
+//! Replies and inquiries on their way to the inbox: two idempotent producers, rebuilt when one is broken for good.
 //!
-//! A reply is sent until it has arrived. An inquiry is not: the branch asks again by itself.
+//! A reply is sent until it has arrived. An inquiry is not: the branch asks again by itself. A few replies leave at once,
+//! those of a crowd in company. Between replies there is no order to keep: each names the operation it answers.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
-use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use sagamore_kafka::client::ClientSettings;
+use sagamore_kafka::crowd::{Crowd, Linger};
 use sagamore_schemas::wire::CONTENT_TYPE;
 use tracing::{error, warn};
 
 use super::counters::{Counts, count};
 use super::progress::{Progress, Token};
+use super::restored::Forgotten;
 
 /// What polling thread, workers and callbacks share.
 pub(super) struct Shared {
@@ -24,7 +28,13 @@ pub(super) struct Shared {
     /// Replies whose delivery failed, to be sent again.
     unsent: Mutex<Vec<Outgoing>>,
     has_unsent: AtomicBool,
+    forgotten: OnceLock<Forgotten>,
+    /// Records handed over and not yet reported on.
+    on_their_way: AtomicUsize,
 }
+
+/// Replies on their way at which company is worth the wait: a participant has a part of a crowd's.
+const CROWD: usize = 600;
 
 impl Shared {
     pub(super) fn new() -> Self {
@@ -38,7 +48,18 @@ impl Shared {
             counts,
             unsent: Mutex::new(Vec::new()),
             has_unsent: AtomicBool::new(false),
+            forgotten: OnceLock::new(),
+            on_their_way: AtomicUsize::new(0),
         }
+    }
+
+    /// The store is not what it was: everything ends. The first one counts.
+    pub(super) fn forget(&self, forgotten: Forgotten) {
+        let _ = self.forgotten.set(forgotten);
+    }
+
+    pub(super) fn forgotten(&self) -> Option<&Forgotten> {
+        self.forgotten.get()
     }
 
     fn hold(&self, reply: Outgoing) {
@@ -57,16 +78,38 @@ pub(super) struct Outgoing {
 
 /// The way out.
 pub(super) struct Replies {
-    producer: RwLock<ThreadedProducer<Deliveries>>,
-    config: ClientConfig,
+    producers: RwLock<Producers>,
+    in_company: AtomicBool,
+    crowd: Mutex<Crowd>,
+    clients: ClientSettings,
+    client_id: String,
     topic: String,
     headers: Option<OwnedHeaders>,
     shared: Arc<Shared>,
 }
 
+struct Producers {
+    at_once: ThreadedProducer<Deliveries>,
+    in_company: ThreadedProducer<Deliveries>,
+}
+
+impl Producers {
+    fn new(clients: &ClientSettings, client_id: &str, shared: &Arc<Shared>) -> KafkaResult<Self> {
+        let producer = |linger| {
+            clients.reply_producer(client_id, linger).create_with_context(Deliveries(Arc::clone(shared)))
+        };
+        Ok(Self { at_once: producer(Linger::None)?, in_company: producer(Linger::Crowd)? })
+    }
+
+    fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
+        [&self.at_once, &self.in_company].into_iter().find_map(|producer| producer.client().fatal_error())
+    }
+}
+
 impl Replies {
     pub(super) fn new(
-        config: ClientConfig,
+        clients: ClientSettings,
+        client_id: String,
         topic: String,
         has_content_type: bool,
         shared: Arc<Shared>,
@@ -74,8 +117,17 @@ impl Replies {
         let (key, value) = CONTENT_TYPE;
         let headers = has_content_type
             .then(|| OwnedHeaders::new_with_capacity(1).insert(Header { key, value: Some(value) }));
-        let producer = config.create_with_context(Deliveries(Arc::clone(&shared)))?;
-        Ok(Self { producer: RwLock::new(producer), config, topic, headers, shared })
+        let producers = RwLock::new(Producers::new(&clients, &client_id, &shared)?);
+        let (in_company, crowd) = (AtomicBool::new(false), Mutex::new(Crowd::at(CROWD)));
+        Ok(Self { producers, in_company, crowd, clients, client_id, topic, headers, shared })
+    }
+
+    /// Looks at how many are on their way, and decides how the next ones leave.
+    pub(super) fn look_around(&self) {
+        let on_their_way = self.shared.on_their_way.load(Ordering::Relaxed);
+        let mut crowd = self.crowd.lock().unwrap_or_else(PoisonError::into_inner);
+        let linger = crowd.look(on_their_way, Instant::now());
+        self.in_company.store(linger == Linger::Crowd, Ordering::Relaxed);
     }
 
     pub(super) fn topic(&self) -> &str {
@@ -104,8 +156,15 @@ impl Replies {
         if let Some(headers) = &self.headers {
             record = record.headers(headers.clone());
         }
-        let sent = self.producer.read().unwrap_or_else(PoisonError::into_inner).send(record);
-        sent.map_err(|(failure, _)| failure)
+        let producers = self.producers.read().unwrap_or_else(PoisonError::into_inner);
+        let producer =
+            if self.in_company.load(Ordering::Relaxed) { &producers.in_company } else { &producers.at_once };
+        // Before: its report may come at once.
+        self.shared.on_their_way.fetch_add(1, Ordering::Relaxed);
+        producer.send(record).map_err(|(failure, _)| {
+            self.shared.on_their_way.fetch_sub(1, Ordering::Relaxed);
+            failure
+        })
     }
 
     /// Sends again what could not be delivered.
@@ -122,18 +181,18 @@ impl Replies {
     }
 
     fn rebuild_if_broken(&self) {
-        let broken = self.producer.read().unwrap_or_else(PoisonError::into_inner).client().fatal_error();
+        let broken = self.producers.read().unwrap_or_else(PoisonError::into_inner).fatal_error();
         let Some((code, reason)) = broken else { return };
-        warn!(%code, reason, "the producer of replies is broken for good and is replaced");
-        match self.config.create_with_context(Deliveries(Arc::clone(&self.shared))) {
-            Ok(producer) => {
-                let mut place = self.producer.write().unwrap_or_else(PoisonError::into_inner);
-                let old = std::mem::replace(&mut *place, producer);
+        warn!(%code, reason, "a producer of replies is broken for good: both are replaced");
+        match Producers::new(&self.clients, &self.client_id, &self.shared) {
+            Ok(producers) => {
+                let mut place = self.producers.write().unwrap_or_else(PoisonError::into_inner);
+                let old = std::mem::replace(&mut *place, producers);
                 drop(place);
                 // What it still held comes back as failed deliveries.
                 drop(old);
             }
-            Err(failure) => error!(%failure, "no new producer of replies; tried again"),
+            Err(failure) => error!(%failure, "no new producers of replies; tried again"),
         }
     }
 }
@@ -143,11 +202,11 @@ struct Deliveries(Arc<Shared>);
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log_client(level, facility, message);
+        super::trouble::log_client(level, facility, message);
     }
 
     fn error(&self, failure: KafkaError, reason: &str) {
-        super::log_client(RDKafkaLogLevel::Warning, &failure.to_string(), reason);
+        super::trouble::log_client(RDKafkaLogLevel::Warning, &failure.to_string(), reason);
     }
 }
 
@@ -155,6 +214,7 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
+        self.0.on_their_way.fetch_sub(1, Ordering::Relaxed);
         let Some(token) = Token::from_usize(token) else {
             if let Err((failure, message)) = result {
                 warn!(%failure, partition = message.partition(), "an inquiry has not arrived; the branch asks again");

@@ -13,6 +13,7 @@ use super::desk::{Desk, Done, Taken, Wish};
 use super::doubts::Doubts;
 use super::progress::Token;
 use super::replies::{Outgoing, Replies, Shared};
+use super::restored::verify;
 use crate::barrier::BranchKey;
 use crate::doubt::Settled;
 use crate::participant::Participant;
@@ -34,6 +35,8 @@ pub(super) struct Worker<P: Participant> {
     pub(super) doubts: Arc<Doubts>,
     pub(super) desk: Desk,
     pub(super) when_away: WhenAway,
+    /// For which partitions the session's store was found to remember what it has answered.
+    pub(super) verified: Option<u64>,
 }
 
 /// A record of which nothing has been done yet.
@@ -45,6 +48,9 @@ struct Task<'b> {
 impl<P: Participant> Worker<P> {
     /// Does what has not been taken away meanwhile, and leaves the batch for its buffers.
     pub(super) fn run(&mut self, batch: &mut Vec<Taken>) {
+        if self.shared.forgotten().is_some() {
+            return;
+        }
         self.shared.progress.begin(batch, Taken::token);
         let mut tasks = Vec::with_capacity(batch.len());
         for taken in &*batch {
@@ -57,9 +63,9 @@ impl<P: Participant> Worker<P> {
                         self.reply(token, home, command, &Answered::error(fault.reason().to_owned()));
                     }
                 },
-                Some(Wish::Verdict(branch, decision)) => {
+                Some(Wish::Verdict(branch, word)) => {
                     self.doubts.answered(&branch);
-                    tasks.push(Task { token, wish: Wish::Verdict(branch, decision) });
+                    tasks.push(Task { token, wish: Wish::Verdict(branch, word) });
                 }
             }
         }
@@ -94,6 +100,7 @@ impl<P: Participant> Worker<P> {
                     self.tell(task, done);
                 }
             }
+            Err(StoreFault::Forgotten) => {}
             Err(fault) => {
                 debug!(%fault, tasks = tasks.len(), "the local transaction failed; each record alone");
                 let mut is_away = matches!(fault, StoreFault::Away(_));
@@ -119,13 +126,15 @@ impl<P: Participant> Worker<P> {
                     }
                     return false;
                 }
+                // Neither answered nor finished: whoever comes next takes it again.
+                Err(StoreFault::Forgotten) => return false,
                 Err(fault) => fault,
             };
             tries += 1;
             let may_work = match fault {
                 StoreFault::Conflict => true,
                 StoreFault::Unavailable(_) => is_old,
-                StoreFault::Away(_) | StoreFault::Full { .. } => false,
+                StoreFault::Away(_) | StoreFault::Full { .. } | StoreFault::Forgotten => false,
             };
             if !may_work || tries > TRIES_MORE {
                 warn!(%fault, "the local transaction failed");
@@ -150,10 +159,13 @@ impl<P: Participant> Worker<P> {
     }
 
     fn transact(&mut self, tasks: &[Task<'_>]) -> Result<Vec<Done>, StoreFault> {
-        let mut session = match self.session.take() {
-            Some(session) => session,
-            None => self.store.session()?,
+        let mut session = if let Some(session) = self.session.take() {
+            session
+        } else {
+            self.verified = None;
+            self.store.session()?
         };
+        self.verify(&mut session)?;
         let mut tx = self.store.begin(&mut session)?;
         let keys: Vec<BranchKey<'_>> = tasks.iter().map(|task| task.wish.key()).collect();
         tx.foresee(&keys)?;
@@ -167,6 +179,17 @@ impl<P: Participant> Worker<P> {
         Ok(done)
     }
 
+    /// Before a store is answered from: whether it remembers what it has answered.
+    fn verify(&mut self, session: &mut <P::Store as Store>::Session) -> Result<(), StoreFault> {
+        if !P::Store::KEEPS_POSITIONS || self.verified == Some(self.shared.progress.epoch()) {
+            return Ok(());
+        }
+        let floors = self.shared.progress.floors();
+        verify(&*self.store, session, &self.shared, &self.desk.topic, &floors)?;
+        self.verified = Some(floors.epoch);
+        Ok(())
+    }
+
     /// The local transaction is committed, or has failed.
     fn tell(&self, Task { token, wish }: Task<'_>, done: Done) {
         match (wish, done) {
@@ -174,12 +197,12 @@ impl<P: Participant> Worker<P> {
                 self.doubts.on_command(token, &command, &answered, Instant::now());
                 self.reply(token, home, command, &answered);
             }
-            (Wish::Verdict(branch, decision), done) => {
+            (Wish::Verdict(branch, word), done) => {
                 let settled = match done {
                     Done::Settled(settled) => settled,
                     Done::Answered(failed) => Settled::Told(failed),
                 };
-                self.desk.tell_settled(&branch, decision, settled);
+                self.desk.tell_settled(&branch, &word, settled);
                 self.shared.progress.finish(token);
             }
             (Wish::Command(..), Done::Settled(_)) => unreachable!("a command is answered"),

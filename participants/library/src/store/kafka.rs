@@ -37,6 +37,7 @@ use super::operations::Operations;
 use super::{Store, StoreFault};
 use crate::barrier::Branch;
 use crate::doubt::InDoubt;
+use crate::heuristic::Heuristic;
 use image::{Image, Rows};
 
 /// Branches remembered in each partition unless told otherwise: at about 400 bytes, and as much again in the topic.
@@ -192,5 +193,14 @@ impl Store for KafkaStore {
         limit: usize,
     ) -> Result<Vec<InDoubt>, StoreFault> {
         Ok(session.operations.in_doubt(after, limit))
+    }
+
+    fn heuristics(
+        &self,
+        session: &mut Session,
+        after: Option<&Branch>,
+        limit: usize,
+    ) -> Result<Vec<(Branch, Heuristic)>, StoreFault> {
+        Ok(session.operations.heuristics(after, limit))
     }
 }

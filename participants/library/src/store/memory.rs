@@ -17,6 +17,7 @@ use super::operations::Operations;
 use super::{LocalTransaction, Store, StoreFault};
 use crate::barrier::{Branch, BranchKey, Home, Row};
 use crate::doubt::{InDoubt, Vote};
+use crate::heuristic::Heuristic;
 
 /// Branches remembered unless told otherwise: about 400 bytes each with a small result, so less than a gigabyte.
 pub const BRANCHES_MAX_DEFAULT: usize = 2_000_000;
@@ -211,6 +212,15 @@ impl<S: State> Store for MemoryStore<S> {
     ) -> Result<Vec<InDoubt>, StoreFault> {
         Ok(self.content().operations.in_doubt(after, limit))
     }
+
+    fn heuristics(
+        &self,
+        (): &mut (),
+        after: Option<&Branch>,
+        limit: usize,
+    ) -> Result<Vec<(Branch, Heuristic)>, StoreFault> {
+        Ok(self.content().operations.heuristics(after, limit))
+    }
 }
 
 /// An open local transaction: the lock on everything.
@@ -244,6 +254,15 @@ impl<S: State> LocalTransaction for MemoryTransaction<'_, S> {
 
     fn vote(&mut self, key: &BranchKey<'_>) -> Result<Option<Vote>, StoreFault> {
         Ok(self.content.operations.vote(key))
+    }
+
+    fn heuristic(&mut self, key: &BranchKey<'_>) -> Result<Option<Heuristic>, StoreFault> {
+        Ok(self.content.operations.heuristic(key))
+    }
+
+    fn keep_heuristic(&mut self, key: &BranchKey<'_>, heuristic: &Heuristic) -> Result<(), StoreFault> {
+        self.content.operations.keep_heuristic(key, heuristic.clone());
+        Ok(())
     }
 
     fn savepoint(&mut self) -> Result<(), StoreFault> {

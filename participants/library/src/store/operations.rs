@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::StoreFault;
 use crate::barrier::{self, Branch, BranchKey, Home, Row};
 use crate::doubt::{InDoubt, Vote};
+use crate::heuristic::Heuristic;
 
 /// Branches looked at for purging with each new one: more than one, so that purging overtakes inserting.
 const PURGED_PER_COMMAND: usize = 4;
@@ -33,6 +34,8 @@ pub(super) struct Operations {
     horizons: BTreeMap<Home, Time>,
     /// Of branches in doubt.
     votes: BTreeMap<Key, InDoubt>,
+    /// Decisions by hand, as many as operators have made.
+    heuristics: BTreeMap<Key, (Branch, Heuristic)>,
     /// Since the last [`Operations::keep`], in their order. Horizons are not among them: they never go back.
     changes: Vec<Change>,
     /// The last key written as bytes, kept for its buffer.
@@ -45,6 +48,8 @@ pub(super) enum Change {
     Row(Key, Operation),
     /// A vote in place of what was there.
     Vote(Key, Option<InDoubt>),
+    /// A decision by hand in place of what was there.
+    Heuristic(Key, Option<(Branch, Heuristic)>),
     /// A branch has been let go.
     Purged(Key, Vec<Row>),
 }
@@ -57,6 +62,7 @@ impl Operations {
             oldest: VecDeque::new(),
             horizons: BTreeMap::new(),
             votes: BTreeMap::new(),
+            heuristics: BTreeMap::new(),
             changes: Vec::new(),
             key: Vec::new(),
         }
@@ -129,12 +135,41 @@ impl Operations {
     }
 
     pub(super) fn in_doubt(&self, after: Option<&Branch>, limit: usize) -> Vec<InDoubt> {
-        let after = after.map_or(Bound::Unbounded, |branch| {
-            let mut key = Vec::new();
-            write_key(&branch.key(), &mut key);
-            Bound::Excluded(Key::from(key))
-        });
-        self.votes.range((after, Bound::Unbounded)).take(limit).map(|(_, found)| found.clone()).collect()
+        let behind = self.votes.range((behind(after), Bound::Unbounded));
+        behind.take(limit).map(|(_, found)| found.clone()).collect()
+    }
+
+    pub(super) fn heuristic(&mut self, key: &BranchKey<'_>) -> Option<Heuristic> {
+        write_key(key, &mut self.key);
+        self.heuristics.get(self.key.as_slice()).map(|(_, kept)| kept.clone())
+    }
+
+    #[cfg(feature = "kafka")]
+    pub(super) fn heuristic_of(&self, key: &[u8]) -> Option<&Heuristic> {
+        self.heuristics.get(key).map(|(_, kept)| kept)
+    }
+
+    /// A decision by hand as it stands in a log, or none.
+    #[cfg(feature = "kafka")]
+    pub(super) fn restore_heuristic(&mut self, key: &BranchKey<'_>, kept: Option<Heuristic>) {
+        write_key(key, &mut self.key);
+        let shared: Key = self.key.as_slice().into();
+        match kept {
+            Some(kept) => self.heuristics.insert(shared, (key.into(), kept)),
+            None => self.heuristics.remove(&shared),
+        };
+    }
+
+    pub(super) fn keep_heuristic(&mut self, key: &BranchKey<'_>, heuristic: Heuristic) {
+        write_key(key, &mut self.key);
+        let shared: Key = self.key.as_slice().into();
+        let before = self.heuristics.insert(Arc::clone(&shared), (key.into(), heuristic));
+        self.changes.push(Change::Heuristic(shared, before));
+    }
+
+    pub(super) fn heuristics(&self, after: Option<&Branch>, limit: usize) -> Vec<(Branch, Heuristic)> {
+        let behind = self.heuristics.range((behind(after), Bound::Unbounded));
+        behind.take(limit).map(|(_, found)| found.clone()).collect()
     }
 
     /// What has changed since the last `keep`.
@@ -158,6 +193,12 @@ impl Operations {
                 }
                 Some(Change::Vote(key, None)) => {
                     self.votes.remove(&key);
+                }
+                Some(Change::Heuristic(key, Some(before))) => {
+                    self.heuristics.insert(key, before);
+                }
+                Some(Change::Heuristic(key, None)) => {
+                    self.heuristics.remove(&key);
                 }
                 Some(Change::Purged(key, rows)) => {
                     self.branches.insert(Arc::clone(&key), rows);
@@ -247,6 +288,14 @@ impl Operations {
             }
         }
     }
+}
+
+fn behind(branch: Option<&Branch>) -> Bound<Key> {
+    branch.map_or(Bound::Unbounded, |branch| {
+        let mut key = Vec::new();
+        write_key(&branch.key(), &mut key);
+        Bound::Excluded(Key::from(key))
+    })
 }
 
 const INSTANCE_BYTES: usize = 16;

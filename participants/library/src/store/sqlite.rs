@@ -49,6 +49,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod heuristics;
+mod positions;
 mod purge;
 mod rows;
 mod schema;
@@ -66,9 +68,10 @@ use sagamore_schemas::ids::Time;
 use sagamore_schemas::wire::Operation;
 
 use self::purge::Cursor;
-use super::{LocalTransaction, Store, StoreFault};
+use super::{LocalTransaction, Position, Store, StoreFault};
 use crate::barrier::{Branch, BranchKey, Home, Row};
 use crate::doubt::{InDoubt, Vote};
+use crate::heuristic::Heuristic;
 
 /// How long one process waits for another's local transaction, unless told otherwise: many of them, and well within
 /// a step's timeout.
@@ -139,6 +142,30 @@ impl SqliteStore {
         self
     }
 
+    /// A file that is there, as it is: nothing is made or brought up to date. For looking at another process's store.
+    pub fn existing(path: impl AsRef<Path>) -> Result<Self, StoreFault> {
+        let store =
+            Self { path: path.as_ref().to_owned(), busy_timeout: BUSY_TIMEOUT_DEFAULT, turn: Arc::default() };
+        let connection = store.connect(OpenFlags::empty()).map_err(unavailable)?;
+        schema::check(&connection)?;
+        Ok(store)
+    }
+
+    /// A local transaction without commands.
+    fn alone(
+        &self,
+        session: &mut SqliteSession,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreFault> {
+        let SqliteTransaction { tx, may_commit, cursors, .. } = self.begin(session)?;
+        work(&tx).map_err(unavailable)?;
+        may_commit.store(true, Ordering::Relaxed);
+        let done = tx.commit();
+        may_commit.store(false, Ordering::Relaxed);
+        drop(cursors);
+        done.map_err(unavailable)
+    }
+
     fn connect(&self, more: OpenFlags) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
         let connection = Connection::open_with_flags(&self.path, flags)?;
@@ -197,6 +224,41 @@ impl Store for SqliteStore {
     ) -> Result<Vec<InDoubt>, StoreFault> {
         schema::check(&session.connection)?;
         votes::in_doubt(&session.connection, after, limit).map_err(unavailable)
+    }
+
+    fn heuristics(
+        &self,
+        session: &mut SqliteSession,
+        after: Option<&Branch>,
+        limit: usize,
+    ) -> Result<Vec<(Branch, Heuristic)>, StoreFault> {
+        schema::check(&session.connection)?;
+        heuristics::all(&session.connection, after, limit)
+    }
+
+    const KEEPS_POSITIONS: bool = true;
+
+    fn positions(&self, session: &mut SqliteSession, topic: &str) -> Result<BTreeMap<i32, i64>, StoreFault> {
+        schema::check(&session.connection)?;
+        positions::of_topic(&session.connection, topic).map_err(unavailable)
+    }
+
+    fn keep_positions(
+        &self,
+        session: &mut SqliteSession,
+        topic: &str,
+        positions: &[Position],
+    ) -> Result<(), StoreFault> {
+        self.alone(session, |tx| positions::raise(tx, topic, positions))
+    }
+
+    fn forget_position(
+        &self,
+        session: &mut SqliteSession,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(), StoreFault> {
+        self.alone(session, |tx| positions::forget(tx, topic, partition))
     }
 }
 
@@ -262,6 +324,14 @@ impl<'t> LocalTransaction for SqliteTransaction<'t> {
 
     fn vote(&mut self, key: &BranchKey<'_>) -> Result<Option<Vote>, StoreFault> {
         votes::of_branch(self.alive()?, key).map_err(unavailable)
+    }
+
+    fn heuristic(&mut self, key: &BranchKey<'_>) -> Result<Option<Heuristic>, StoreFault> {
+        heuristics::of_branch(self.alive()?, key)
+    }
+
+    fn keep_heuristic(&mut self, key: &BranchKey<'_>, heuristic: &Heuristic) -> Result<(), StoreFault> {
+        heuristics::keep(self.alive()?, key, &heuristic.to_json()?).map_err(unavailable)
     }
 
     fn savepoint(&mut self) -> Result<(), StoreFault> {

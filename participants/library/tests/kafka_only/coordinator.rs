@@ -136,7 +136,7 @@ impl Coordinator {
     }
 
     fn answer(&self, inquiry: Inquiry<'_>, decision: Decided) {
-        let verdict = Verdict { inquiry, decision };
+        let verdict = Verdict { inquiry, decision, heuristic: None };
         // To where commands for that branch go, which this coordinator knows to be the subject's.
         let key = verdict.inquiry.subject.as_str().to_owned();
         self.send_raw(&key, &verdict.to_json());

@@ -2,13 +2,15 @@
 
 use sagamore_participant::barrier::Branch;
 use sagamore_participant::doubt::{Settled, decide_alone, settle};
+use sagamore_participant::heuristic::{ByHand, Said, Standing, settle_by_hand};
 use sagamore_participant::store::{LocalTransaction, Store};
-use sagamore_schemas::wire::Decided;
+use sagamore_participant::{Operation, Participant};
+use sagamore_schemas::wire::{Decided, HeuristicWish};
 
 use crate::ask::{Ask, ask_all, text, try_all};
 use crate::bed::{Bed, Obedient};
 
-fn branch(subject: &str) -> Branch {
+pub(crate) fn branch(subject: &str) -> Branch {
     Branch {
         instance: uuid::Uuid::nil(),
         subject: subject.parse().unwrap(),
@@ -66,32 +68,83 @@ pub(crate) fn who_is_in_doubt_is_known_until_he_is_told<B: Bed>() {
     assert_eq!(in_doubt(&bed), ["c", "i"]);
 }
 
-/// `when`: commands on one branch, and `verdict <decision>` or `alone`, each in a local transaction of its own.
+fn by(actor: &str) -> ByHand {
+    let time = sagamore_schemas::ids::Time::from_epoch_ms(7_000);
+    ByHand { actor: actor.into(), reason: "a \"queue\" of 3 h, é".into(), time }
+}
+
+/// What an operator says.
+pub(crate) fn by_hand<P: Participant>(
+    participant: &P,
+    store: &P::Store,
+    wish: HeuristicWish,
+    operation: &str,
+) -> String {
+    let operation = Operation::ALL.into_iter().find(|known| known.as_str() == operation).unwrap();
+    let actor = if wish == HeuristicWish::Decided { "anna" } else { "bert" };
+    let mut session = store.session().unwrap();
+    let mut tx = store.begin(&mut session).unwrap();
+    let said = Said { wish, by: by(actor) };
+    let settled = settle_by_hand(participant, &mut tx, &branch("t"), operation, &said).unwrap();
+    tx.commit().unwrap();
+    told(settled)
+}
+
+fn told(settled: Settled) -> String {
+    match settled {
+        Settled::Told(answered) => format!("told {}", text(&answered)),
+        Settled::Undecided => "undecided".into(),
+        Settled::Forgotten => "forgotten".into(),
+        Settled::NotInDoubt => "not in doubt".into(),
+        Settled::Contradicted(refusal) => format!("has {}", refusal.as_str()),
+        Settled::Repaired => "repaired".into(),
+        Settled::NotMixed => "not mixed".into(),
+    }
+}
+
+/// What is kept of the only decision by hand, as a process sees it that opens the store anew.
+pub(crate) fn kept<B: Bed>(bed: &B) -> String {
+    let store = bed.open();
+    let mut session = store.session().unwrap();
+    let all = store.heuristics(&mut session, None, 9).unwrap();
+    let [(of, kept)] = all.as_slice() else { return format!("{} kept", all.len()) };
+    assert_eq!(of, &branch("t"));
+    assert!(store.heuristics(&mut session, Some(of), 9).unwrap().is_empty());
+    assert_eq!(kept.decided, by("anna"));
+    assert_eq!(kept.repaired, (kept.standing == Standing::Repaired).then(|| by("bert")));
+    format!("{} by hand, {}", kept.operation, kept.standing.as_str())
+}
+
+/// `when`: commands on one branch, `verdict <decision>`, `alone`, `hand <operation>` and `repair <operation>`, each in a local
+/// transaction of its own; and `kept`.
 fn check<B: Bed>(when: &[&str], then: &str) {
     let (bed, participant) = (B::default(), Obedient::<B>::new());
     let store = bed.open();
     let mut session = store.session().unwrap();
     let mut said = Vec::new();
     for one in when {
-        let decision = one.strip_prefix("verdict ");
-        if decision.is_none() && *one != "alone" {
+        if *one == "kept" {
+            said.push(kept(&bed));
+            continue;
+        }
+        let (verb, what) = one.split_once(' ').unwrap_or((one, ""));
+        if !["verdict", "alone", "hand", "repair"].contains(&verb) {
             let answers = try_all(&participant, &store, &mut session, &[Ask::new("t", one)]).unwrap();
             said.push(text(&answers[0]));
             continue;
         }
+        if let "hand" | "repair" = verb {
+            let wish = if verb == "hand" { HeuristicWish::Decided } else { HeuristicWish::Repaired };
+            said.push(by_hand(&participant, &store, wish, what));
+            continue;
+        }
         let mut tx = store.begin(&mut session).unwrap();
-        said.push(match decision {
-            Some(decision) => {
-                let decision = Decided::ALL.into_iter().find(|known| known.as_str() == decision).unwrap();
-                match settle(&participant, &mut tx, &branch("t"), decision).unwrap() {
-                    Settled::Told(answered) => format!("told {}", text(&answered)),
-                    Settled::Undecided => "undecided".into(),
-                    Settled::Forgotten => "forgotten".into(),
-                    Settled::NotInDoubt => "not in doubt".into(),
-                    Settled::Contradicted(refusal) => format!("has {}", refusal.as_str()),
-                }
+        said.push(match verb {
+            "verdict" => {
+                let decision = Decided::ALL.into_iter().find(|known| known.as_str() == what).unwrap();
+                told(settle(&participant, &mut tx, &branch("t"), decision).unwrap())
             }
-            None => match decide_alone(&participant, &mut tx, &branch("t")).unwrap() {
+            _ => match decide_alone(&participant, &mut tx, &branch("t")).unwrap() {
                 Some((operation, answered)) => format!("{operation} {}", text(&answered)),
                 None => "nothing".into(),
             },
@@ -157,4 +210,86 @@ pub(crate) fn whose_time_is_up_decides_by_what_he_knows<B: Bed>() {
     check::<B>(&["prepare", "precommit", "alone", "abort"], "ok, ok, commit ok, refused committed, 11");
     check::<B>(&["prepare", "alone", "verdict commit"], "ok, abort ok, has aborted, 0");
     check::<B>(&["alone", "prepare=refused", "alone"], "nothing, refused told-to, nothing, 0");
+}
+
+pub(crate) fn what_is_decided_by_hand_is_done_once_and_agreed_with<B: Bed>() {
+    check::<B>(
+        &["prepare", "hand commit", "kept", "hand commit", "commit", "kept", "commit", "verdict commit"],
+        "ok, told ok, commit by hand, open, not in doubt, ok, commit by hand, agreed, ok, not in doubt, 11",
+    );
+    check::<B>(
+        &["prepare", "hand abort", "prepare", "verdict abort", "kept", "abort"],
+        "ok, told ok, ok, not in doubt, abort by hand, agreed, ok, 0",
+    );
+    check::<B>(
+        &["prepare", "precommit", "hand commit", "precommit", "commit", "compensate", "kept"],
+        "ok, ok, told ok, ok, ok, ok, commit by hand, agreed, 10",
+    );
+    // What fails is neither done nor kept; and it may be said again.
+    check::<B>(
+        &["prepare=slip", "hand commit", "commit", "kept", "hand abort"],
+        "ok, told error told to, ok, 0 kept, has committed, 11",
+    );
+    check::<B>(
+        &["hand commit", "prepare=refused", "hand abort", "kept"],
+        "not in doubt, refused told-to, not in doubt, 0 kept, 0",
+    );
+    check::<B>(
+        &["prepare", "commit", "hand abort", "hand commit", "kept"],
+        "ok, ok, has committed, not in doubt, 0 kept, 11",
+    );
+}
+
+pub(crate) fn what_is_decided_by_hand_and_contradicted_is_mixed<B: Bed>() {
+    check::<B>(
+        &["prepare", "hand abort", "commit", "kept", "commit", "abort", "kept"],
+        "ok, told ok, refused heuristic-mixed, abort by hand, mixed, refused heuristic-mixed, ok, abort by hand, mixed, 0",
+    );
+    check::<B>(
+        &["prepare", "hand commit", "abort", "verdict abort", "kept"],
+        "ok, told ok, refused heuristic-mixed, has heuristic-mixed, commit by hand, mixed, 11",
+    );
+    check::<B>(
+        &["prepare", "hand abort", "verdict commit", "kept", "commit"],
+        "ok, told ok, has heuristic-mixed, abort by hand, mixed, refused heuristic-mixed, 0",
+    );
+    check::<B>(
+        &["prepare", "hand abort", "precommit", "kept"],
+        "ok, told ok, refused heuristic-mixed, abort by hand, mixed, 0",
+    );
+    // Two operators: the first one's counts, and nothing is mixed by that.
+    check::<B>(
+        &["prepare", "hand abort", "hand commit", "repair commit", "kept", "abort"],
+        "ok, told ok, has heuristic-mixed, not mixed, abort by hand, open, ok, 0",
+    );
+}
+
+pub(crate) fn what_is_mixed_is_repaired_by_hand_alone<B: Bed>() {
+    check::<B>(
+        &[
+            "prepare",
+            "hand abort",
+            "commit",
+            "repair abort",
+            "repair commit",
+            "kept",
+            "commit",
+            "repair commit",
+            "kept",
+        ],
+        "ok, told ok, refused heuristic-mixed, not mixed, repaired, abort by hand, repaired, ok, not mixed, \
+         abort by hand, repaired, 0",
+    );
+    check::<B>(
+        &["prepare", "hand commit", "abort", "repair abort", "abort", "kept"],
+        "ok, told ok, refused heuristic-mixed, repaired, ok, commit by hand, repaired, 11",
+    );
+    check::<B>(
+        &["prepare", "precommit", "hand abort", "commit", "repair commit", "precommit", "commit"],
+        "ok, ok, told ok, refused heuristic-mixed, repaired, ok, ok, 0",
+    );
+    check::<B>(
+        &["repair commit", "prepare", "repair abort", "commit", "kept"],
+        "not mixed, ok, not mixed, ok, 0 kept, 11",
+    );
 }

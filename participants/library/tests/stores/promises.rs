@@ -13,6 +13,9 @@ macro_rules! keeps_the_promises {
             a_verdict_is_the_command_of_that_name,
             a_verdict_about_nothing_in_doubt_does_nothing,
             whose_time_is_up_decides_by_what_he_knows,
+            what_is_decided_by_hand_is_done_once_and_agreed_with,
+            what_is_decided_by_hand_and_contradicted_is_mixed,
+            what_is_mixed_is_repaired_by_hand_alone,
             a_failing_command_leaves_the_others_of_its_commit_alone,
             what_is_not_committed_has_not_happened,
             answers_come_back_as_they_were_given,
@@ -23,6 +26,7 @@ macro_rules! keeps_the_promises {
             a_branch_goes_as_a_whole,
             what_is_in_doubt_is_never_purged,
             a_horizon_never_goes_back,
+            a_position_rises_and_stays_until_it_begins_anew,
             execute_and_compensate_race_and_nothing_is_left,
         );
     };

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 
 use sagamore_participant::barrier::{BranchKey, Home, Row, Stored};
 use sagamore_participant::perform::Work;
-use sagamore_participant::store::{LocalTransaction, Store, StoreFault};
+use sagamore_participant::store::{LocalTransaction, Position, Store, StoreFault};
 use sagamore_participant::{Operation, Payload};
 use sagamore_schemas::ids::{Partition, Time};
 use uuid::Uuid;
@@ -13,7 +13,9 @@ use crate::ask::{Ask, ISSUED_MS, ask_all, text, try_all};
 use crate::bed::{Bed, Obedient};
 pub(crate) use crate::doubt::{
     a_verdict_about_nothing_in_doubt_does_nothing, a_verdict_is_the_command_of_that_name,
-    who_is_in_doubt_is_known_until_he_is_told, whose_time_is_up_decides_by_what_he_knows,
+    what_is_decided_by_hand_and_contradicted_is_mixed, what_is_decided_by_hand_is_done_once_and_agreed_with,
+    what_is_mixed_is_repaired_by_hand_alone, who_is_in_doubt_is_known_until_he_is_told,
+    whose_time_is_up_decides_by_what_he_knows,
 };
 
 /// `when`: operations on one branch, each in a local transaction of its own; `then`: the answers, and the net effect.
@@ -337,4 +339,29 @@ pub(crate) fn execute_and_compensate_race_and_nothing_is_left<B: Bed>() {
         assert_eq!(bed.net(&format!("t{round}")), 0, "round {round}");
     }
     assert_eq!(bed.branches(), ROUNDS);
+}
+
+pub(crate) fn a_position_rises_and_stays_until_it_begins_anew<B: Bed>() {
+    let bed = B::default();
+    let known = |topic: &str| -> Vec<(i32, i64)> {
+        let store = bed.open();
+        let mut session = store.session().unwrap();
+        store.positions(&mut session, topic).unwrap().into_iter().collect()
+    };
+    let store = bed.open();
+    let mut session = store.session().unwrap();
+    let mut keep = |topic: &str, positions: &[(i32, i64)]| {
+        let position = |(partition, offset): &(i32, i64)| Position { partition: *partition, offset: *offset };
+        let positions: Vec<Position> = positions.iter().map(position).collect();
+        store.keep_positions(&mut session, topic, &positions).unwrap();
+    };
+    keep("one", &[(0, 7), (3, 9)]);
+    keep("two", &[(0, 70)]);
+    keep("one", &[(3, 8), (0, 8)]);
+    keep("one", &[]);
+    let is_kept = <B::Store as Store>::KEEPS_POSITIONS;
+    let then = |positions: &[(i32, i64)]| if is_kept { positions.to_vec() } else { Vec::new() };
+    assert_eq!((known("one"), known("two")), (then(&[(0, 8), (3, 9)]), then(&[(0, 70)])));
+    store.forget_position(&mut session, "one", 3).unwrap();
+    assert_eq!((known("one"), known("two")), (then(&[(0, 8)]), then(&[(0, 70)])));
 }

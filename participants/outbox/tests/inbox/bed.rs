@@ -119,6 +119,17 @@ impl Bed {
         Record { key: Some(subject.as_bytes().to_vec()), value: value.into_bytes(), is_told: false }
     }
 
+    /// What an operator says of a branch: `decided` or `repaired`.
+    pub(crate) fn word(subject: &str, decision: &str, wish: &str) -> Record {
+        let mut record = Self::verdict(subject, decision);
+        let text = String::from_utf8(record.value).unwrap();
+        let said = format!(
+            r#","heuristic":"{wish}","actor":"anna","reason":"payroll","time":"2026-11-22T16:10:00Z"}}"#
+        );
+        record.value = (text.trim_end_matches('}').to_owned() + &said).into_bytes();
+        record
+    }
+
     /// Keeps records, all at once; which are to come again.
     pub(crate) fn absorb(&mut self, records: &[Record]) -> Vec<usize> {
         let records: Vec<&Record> = records.iter().collect();

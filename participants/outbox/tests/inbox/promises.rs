@@ -2,7 +2,7 @@
 
 use crate::bed::{Ask, Bed};
 
-/// `when`: commands by their operation (`commit!`, `abort!` are verdicts), and what the worker says to the one it takes
+/// `when`: commands by their operation (`commit!` is a verdict, `commit?` an operator's, `commit=` his repair), and what the worker says to the one it takes
 /// (`ok`, `no`, `error`, or `-` when there must be none). `then`: the replies, and the net effect. Once with each command
 /// in a batch of its own, and once with all that come together in one.
 fn check(when: &str, then: &str) {
@@ -22,9 +22,11 @@ fn check(when: &str, then: &str) {
                 assert_eq!(bed.work(says), says != "nothing", "{when}: {word}");
                 continue;
             }
-            waiting.push(match word.strip_suffix('!') {
-                Some(decision) => Bed::verdict("t", decision),
-                None => bed.record(&Ask::new("t", word)),
+            waiting.push(match word.split_at(word.len() - 1) {
+                (decision, "!") => Bed::verdict("t", decision),
+                (decision, "?") => Bed::word("t", decision, "decided"),
+                (decision, "=") => Bed::word("t", decision, "repaired"),
+                _ => bed.record(&Ask::new("t", word)),
             });
             if !is_together {
                 bed.absorb(&std::mem::take(&mut waiting));
@@ -80,6 +82,22 @@ fn a_vote_is_decided_once_by_command_or_by_verdict() {
     check("commit! execute ok", &format!("execute {DONE}, 1"));
     check("prepare ok compensate -", &format!("prepare {DONE}, compensate error in-doubt, 1"));
     check("prepare ok commit ok compensate ok", &format!("prepare {DONE}, commit ok, compensate ok, 0"));
+}
+
+#[test]
+fn what_an_operator_decides_is_done_and_what_is_mixed_is_refused_until_it_is_repaired() {
+    let aborted = format!("prepare {DONE}, 0");
+    check("prepare ok abort? ok - abort?", &aborted);
+    check("prepare ok abort? ok abort", &format!("prepare {DONE}, abort ok, 0"));
+    check("prepare ok abort? ok commit", &format!("prepare {DONE}, commit refused heuristic-mixed, 0"));
+    check("prepare ok abort? commit", &format!("prepare {DONE}, commit refused heuristic-mixed, 1"));
+    check(
+        "prepare ok abort? ok commit commit= commit -",
+        &format!("prepare {DONE}, commit refused heuristic-mixed, commit ok, 0"),
+    );
+    check("prepare ok commit? abort? ok -", &format!("prepare {DONE}, 1"));
+    check("prepare ok commit ok abort? commit= -", &format!("prepare {DONE}, commit ok, 1"));
+    check("abort? -", "0");
 }
 
 #[test]

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use sagamore_participant::perform::{Work, perform};
 use sagamore_participant::store::{LocalTransaction, Store, StoreFault};
-use sagamore_participant_postgres::xa::Prepared;
-use sagamore_participant_postgres::{Isolation, OpenError, PostgresOptions, PostgresStore};
+use sagamore_participant_postgres::{Hold, Isolation, OpenError, PostgresOptions, PostgresStore};
 
 use crate::ask::{Ask, ask_all, text, try_all};
 use crate::bed::{Bed, Obedient};
@@ -31,8 +30,11 @@ fn gid(bed: &Xa, subject: &str) -> String {
     format!("{}/{}/{subject}/0-7/s/b", bed.0.options().gid_prefix, "0".repeat(32))
 }
 
-fn prepared(store: &PostgresStore) -> Vec<Prepared> {
-    store.prepared().unwrap()
+/// Of this bed: other tests have theirs on the same server.
+fn prepared(store: &PostgresStore, bed: &Place) -> Vec<Hold> {
+    let own = format!("{}/", bed.options().gid_prefix);
+    let is_own = |hold: &Hold| hold.locks.as_ref().is_some_and(|locks| locks.gid.starts_with(&own));
+    store.held(100).unwrap().into_iter().filter(is_own).collect()
 }
 
 #[test]
@@ -44,7 +46,7 @@ fn slots_that_are_taken_are_waited_for() {
     let second = || try_one(&store, Ask::new("u", "prepare"));
     let Err(StoreFault::Unavailable(said)) = second() else { panic!("there is one slot") };
     assert!(said.contains("maximum number of prepared transactions"), "{said}");
-    assert_eq!(prepared(&store).len(), 1);
+    assert_eq!(prepared(&store, &place).len(), 1);
     assert_eq!(ask(&store, "commit"), "ok");
     assert_eq!(second(), Ok("ok".into()));
 }
@@ -102,7 +104,7 @@ fn what_ended_without_its_row_is_known_all_the_same() {
     assert_eq!(bed.net("t"), 0);
     let (bed, store) = by_hand("ROLLBACK");
     assert_eq!(["prepare", "prepare", "commit"].map(|asked| ask(&store, asked)), ["ok"; 3]);
-    assert_eq!((bed.net("t"), prepared(&store).len()), (11, 0));
+    assert_eq!((bed.net("t"), prepared(&store, &bed.0).len()), (11, 0));
 }
 
 #[test]
@@ -127,11 +129,11 @@ fn another_role_may_not_end_it() {
             "{said}"
         );
     }
-    assert_eq!(prepared(&of_clerk)[0].owner, "postgres");
+    assert_eq!(prepared(&of_clerk, &place)[0].locks.as_ref().unwrap().owner, "postgres");
     // He has voted, whoever asks.
     assert_eq!(ask(&of_clerk, "prepare"), "ok");
     assert_eq!(ask(&store, "commit"), "ok");
-    assert_eq!(prepared(&store), []);
+    assert_eq!(prepared(&store, &place), []);
 }
 
 #[test]
@@ -145,9 +147,9 @@ fn an_abort_that_meets_a_late_prepare_comes_again() {
     // It holds its row, and is not on the server yet.
     assert!(ask(&store, "abort").starts_with("error another instance"));
     late.commit().unwrap();
-    assert_eq!(prepared(&store).len(), 1);
+    assert_eq!(prepared(&store, &bed.0).len(), 1);
     assert_eq!(ask(&store, "abort"), "ok");
-    assert_eq!((prepared(&store), bed.net("t")), (vec![], 0));
+    assert_eq!((prepared(&store, &bed.0), bed.net("t")), (vec![], 0));
     assert_eq!(ask(&store, "commit"), "refused aborted");
     // The other order: it finds itself cancelled.
     assert_eq!(text(&ask_one(&store, "u", "abort")), "ok");
@@ -189,7 +191,7 @@ fn votes_outlive_a_killed_server() {
     own.restart().unwrap();
     let again = place.open(place.xa());
     assert_eq!(in_doubt(&again), before);
-    assert_eq!(prepared(&again).iter().filter(|one| one.branch.is_some()).count(), 12);
+    assert_eq!(prepared(&again, &place).iter().filter(|one| one.branch.is_some()).count(), 12);
     let of = |operation: &str, turns: std::ops::Range<usize>| -> Vec<Ask> {
         turns.map(|turn| Ask::new(format!("t{turn}"), operation)).collect()
     };
@@ -212,9 +214,12 @@ fn a_vote_that_nobody_knows_is_seen() {
     assert_eq!(ask(&store, "prepare"), "ok");
     let look = bed.0.look();
     look.run("DELETE FROM sagamore_xa");
-    let found = prepared(&store);
-    assert_eq!((found.len(), &found[0].branch, &found[0].gid), (1, &None, &gid(&bed, "t")));
-    look.run(&format!("ROLLBACK PREPARED '{}'", found[0].gid));
+    let found = prepared(&store, &bed.0);
+    let [Hold { branch: None, vote: None, locks: Some(locks) }] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!(locks.gid, gid(&bed, "t"));
+    look.run(&format!("ROLLBACK PREPARED '{}'", locks.gid));
 }
 
 #[test]
@@ -240,7 +245,7 @@ fn votes_that_cannot_both_be_true_are_not_both_given() {
         Err(fault) => fault,
     };
     assert_eq!(second, StoreFault::Conflict);
-    assert_eq!(prepared(&store).len(), 1);
+    assert_eq!(prepared(&store, &bed.0).len(), 1);
     // As a worker does it.
     let ask = |subject: &str, asked: &str| {
         let tries = (0..5).map(|_| try_one(&store, Ask::new(subject, asked)));

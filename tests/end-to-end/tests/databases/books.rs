@@ -50,3 +50,12 @@ impl Books {
         RUNTIME.block_on(self.0.query_one(query, &[])).unwrap().get(0)
     }
 }
+
+/// Runs statements in a database.
+pub fn run(url: &str, text: &str) {
+    RUNTIME.block_on(async {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute(text).await.unwrap();
+    });
+}

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot go on without fails it here")]
 
 mod books;
+mod by_hand;
 mod changes;
 mod flow;
 mod member;
@@ -13,6 +14,7 @@ mod money;
 mod orders;
 mod points;
 mod replicas;
+mod restored;
 mod transfers;
 
 use std::time::Duration;

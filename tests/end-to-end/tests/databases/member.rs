@@ -56,6 +56,13 @@ impl Member {
         self.process = self.stage.spawn(&format!("{}.{}", self.name, self.starts), &self.arguments);
     }
 
+    /// It ends by itself, with this code; its log.
+    pub fn ends_with(&mut self, code: i32) -> String {
+        let ended = self.process.wait(super::ENDS_WITHIN);
+        assert_eq!(ended, code, "{}: {}", self.name, self.process.log());
+        self.process.log()
+    }
+
     /// Sends a signal, such as `STOP`.
     pub fn signal(&self, signal: &str) {
         self.process.signal(signal);

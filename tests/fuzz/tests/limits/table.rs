@@ -16,6 +16,7 @@ const FOLDERS: [&str; 7] = [
     "orchestrator/server/src",
     "schemas/src",
     "participants/client/src",
+    "participants/kit/src",
     "participants/library/src",
     "participants/outbox/src",
 ];
@@ -250,6 +251,10 @@ const TABLE: &[(&str, &str, Case)] = &[
     ("participants/client/src/http.rs", "PAUSE_MAX", PATIENCE),
     ("participants/client/src/http.rs", "QUOTED_MAX", None("how much of an unknown answer a message quotes")),
     ("participants/client/src/start.rs", "WAIT_MAX", PATIENCE),
+    ("participants/kit/src/branch.rs", "ERRORS_MAX", PATIENCE),
+    ("participants/kit/src/branch.rs", "PENDINGS_MAX", PATIENCE),
+    ("participants/kit/src/inbox.rs", "ARRIVED_MAX", Test("so_many_records_are_kept_and_no_more")),
+    ("participants/kit/src/process.rs", "TAIL_BYTES", SIZE),
     ("participants/library/src/runtime/asker.rs", "PAUSE_MAX", PATIENCE),
     (
         "participants/library/src/runtime/asker.rs",

@@ -70,9 +70,10 @@ impl RowsTaken {
         let mut rows = Vec::new();
         for change in &entry.changes {
             let branch = change.branch.as_ref().map(ToString::to_string);
-            let own = entry.step.as_deref() == Some(change.step.as_str()) && entry.branch == branch;
+            let own = entry.step.as_ref() == Some(&change.step) && entry.branch == change.branch;
             let key = (birth.to_string(), change.step.to_string(), branch);
-            let before = self.phases.insert(key, change.phase.clone()).unwrap_or_else(|| "waiting".into());
+            let before =
+                self.phases.insert(key, change.phase.to_string()).unwrap_or_else(|| "waiting".into());
             let commits = self.committing.contains(change.step.as_str());
             if self.children.contains(change.step.as_str()) {
                 rows.push(child_row(entry, &before, &change.phase));
@@ -81,7 +82,7 @@ impl RowsTaken {
             let row = commits.then(|| committing_row(entry, own, &before, &change.phase)).flatten();
             rows.push(row.unwrap_or_else(|| saga_row(entry, own, &before, &change.phase)));
         }
-        rows.extend(entry.decision.map(|decision| match (decision, entry.input.as_str()) {
+        rows.extend(entry.decision.map(|decision| match (decision, &*entry.input) {
             (Decision::Commit, _) => "T1",
             (Decision::Rollback, "cancel" | "call-off") => "T2",
             (Decision::Rollback, "timer") if entry.step.is_none() => "T2",

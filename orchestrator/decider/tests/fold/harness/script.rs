@@ -429,7 +429,8 @@ fn printed(output: &Output) -> String {
         Destination::Commands(_) => {
             let command = match read_asked(value).unwrap() {
                 Asked::Command(command) => command,
-                Asked::Verdict(Verdict { inquiry, decision }) => {
+                Asked::Verdict(Verdict { inquiry, decision, heuristic }) => {
+                    assert_eq!(heuristic, None, "a coordinator decides from its log");
                     return format!("-> {}/{}: {}", inquiry.step, inquiry.branch, decision.as_str());
                 }
             };

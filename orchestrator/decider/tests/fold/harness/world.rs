@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use sagamore_decider::identity::Identity;
-use sagamore_decider::outbox::Sent;
+use sagamore_decider::outbox::{Sent, Way};
 use sagamore_decider::output::{Destination, Notice, Output, Record};
 use sagamore_decider::owner::{Duty, Owner, Pace};
 use sagamore_decider::restore::StateReader;
@@ -143,7 +143,7 @@ impl World {
             );
         }
         let mut tickets = Vec::new();
-        self.owner.send(self.now, |ticket, _, _| {
+        self.owner.send(self.now, Way::AtOnce, |ticket, _, _, _| {
             tickets.push(ticket);
             Sent::Queued
         });

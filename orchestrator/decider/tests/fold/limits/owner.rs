@@ -1,5 +1,6 @@
 //! How the owner paces itself, to the millisecond.
 
+use sagamore_decider::outbox::{Sent, Way};
 use sagamore_decider::output::Record;
 use sagamore_decider::owner::{Duty, Owner, Pace};
 use sagamore_decider::restore::StateReader;
@@ -19,7 +20,7 @@ fn owner() -> Owner {
 fn apply(owner: &mut Owner, now: Time) {
     let offset = owner.shard().next_offset();
     owner.on_record(&Record { offset, timestamp: now, key: None, value: None, headers: &[] }, now, |_| {});
-    owner.send(now, |_, _, _| sagamore_decider::outbox::Sent::Queued);
+    owner.send(now, Way::AtOnce, |_, _, _, _| Sent::Queued);
 }
 
 fn acknowledge(owner: &mut Owner) {

@@ -18,11 +18,10 @@ use super::KafkaOnlySettings;
 use super::owner::Owner;
 use crate::participant::Participant;
 use crate::runtime::desk::Desk;
-use crate::runtime::progress::Position;
 use crate::runtime::replies::{Replies, Shared};
-use crate::runtime::{
-    COMMIT_INTERVAL_DEFAULT, Ending, IDLE_POLL, RuntimeError, Trouble, asked_to_end, log_client,
-};
+use crate::runtime::trouble::{Trouble, log_client};
+use crate::runtime::{COMMIT_INTERVAL_DEFAULT, Ending, IDLE_POLL, RuntimeError, asked_to_end};
+use crate::store::Position;
 use crate::store::kafka::KafkaStore;
 
 pub(super) struct Members<P> {

@@ -10,7 +10,6 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sagamore_kafka::client::SESSION_TIMEOUT_MS;
-use sagamore_schemas::wire::Decided;
 use tracing::{error, info, warn};
 
 use super::members::Members;
@@ -22,7 +21,7 @@ use crate::participant::Participant;
 use crate::perform::{Answered, Work};
 use crate::runtime::asker::{Asker, Rounds};
 use crate::runtime::counters::count;
-use crate::runtime::desk::{Desk, Done, Taken, Wish};
+use crate::runtime::desk::{Desk, Done, Taken, Wish, Word};
 use crate::runtime::doubts::Doubts;
 use crate::runtime::progress::Token;
 use crate::runtime::replies::{Replies, Shared};
@@ -141,6 +140,7 @@ impl<P: Participant<Store = KafkaStore>> Owner<P> {
                 replies: Arc::clone(&self.replies),
                 shared: Arc::clone(&self.shared),
                 doubts: Arc::clone(&doubts),
+                topic: Arc::clone(&self.desk.topic),
                 name: self.settings.participant.clone(),
                 rounds: Rounds::new(self.settings.asks_after),
             },
@@ -296,11 +296,11 @@ impl<P: Participant<Store = KafkaStore>> Owner<P> {
                         tx.reply(&replyto, &String::from_utf8_lossy(&key), value);
                         Told::Answered(answered.work)
                     }
-                    (Wish::Verdict(branch, decision), Done::Settled(settled)) => {
-                        Told::Settled(branch, decision, settled)
+                    (Wish::Verdict(branch, word), Done::Settled(settled)) => {
+                        Told::Settled(branch, word, settled)
                     }
-                    (Wish::Verdict(branch, decision), Done::Answered(failed)) => {
-                        Told::Settled(branch, decision, Settled::Told(failed))
+                    (Wish::Verdict(branch, word), Done::Answered(failed)) => {
+                        Told::Settled(branch, word, Settled::Told(failed))
                     }
                     (Wish::Command(..), Done::Settled(_)) => unreachable!("a command is answered"),
                 });
@@ -314,8 +314,8 @@ impl<P: Participant<Store = KafkaStore>> Owner<P> {
             for one in told {
                 match one {
                     Told::Answered(work) => self.desk.count(work),
-                    Told::Settled(branch, decision, settled) => {
-                        self.desk.tell_settled(&branch, decision, settled);
+                    Told::Settled(branch, word, settled) => {
+                        self.desk.tell_settled(&branch, &word, settled);
                     }
                 }
             }
@@ -342,7 +342,7 @@ fn indefinite(failure: &KafkaError) -> LogFault {
 /// What is told once it is committed.
 enum Told {
     Answered(Work),
-    Settled(Branch, Decided, Settled),
+    Settled(Branch, Word, Settled),
 }
 
 /// What lasts from one takeover to the next.

@@ -43,7 +43,7 @@ impl Relay {
         let ending = Arc::new(AtomicU8::new(Ending::None as u8));
         let forward =
             Forward { replies: Arc::clone(replies), shared: Arc::clone(shared), topic: Arc::clone(&topic) };
-        let poller = Poller::new(config, topic, replies, shared, &ending, forward)?;
+        let poller = Poller::new(config, topic, replies, shared, &ending, forward, None)?;
         let thread =
             thread::Builder::new().name(format!("{participant}-relay")).spawn(move || poller.run())?;
         Ok(Self { thread, ending, shared: Arc::clone(shared) })

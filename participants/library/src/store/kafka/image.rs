@@ -6,6 +6,7 @@ use super::batch::{Batch, Destination, read_done};
 use super::records::{self, About, BARRIER_KEY, BATCH_KEY, DONE_KEY};
 use super::{Bounds, Ledger};
 use crate::doubt::Vote;
+use crate::heuristic::Heuristic;
 use crate::store::operations::Operations;
 
 type Value = Box<[u8]>;
@@ -150,6 +151,14 @@ impl Found {
             (About::Row(branch, operation), None) => self.operations.forget_row(&branch.key(), operation),
             (About::Vote(branch), value) => {
                 self.operations.restore_vote(&branch.key(), value.map(Vote::from_bytes));
+            }
+            (About::Heuristic(branch), value) => {
+                let read = |value| Heuristic::from_json(std::str::from_utf8(value).ok()?).ok();
+                let kept = match value {
+                    Some(value) => Some(read(value)?),
+                    None => None,
+                };
+                self.operations.restore_heuristic(&branch.key(), kept);
             }
             (About::Horizon(home), Some(value)) => {
                 self.operations.horizon(home, records::read_time(value)?);

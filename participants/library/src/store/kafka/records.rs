@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `["row",instance,birth,subject,step,branch,operation]` | `json`, `base64`, `nothing`, `refused` or `cancelled`, when it was issued in ms, what follows |
 //! | `["vote",instance,birth,subject,step,branch]` | the `prepare`, until it is decided |
+//! | `["heuristic",instance,birth,subject,step,branch]` | a decision by hand, as JSON |
 //! | `["horizon",instance,partition]` | ms |
 //! | `\0batch` | the last batch, whole: [`Batch`](super::Batch) |
 //! | `\0done` | the number of the last batch that is done, and the offset of the next command |
@@ -24,6 +25,7 @@ pub(super) const DONE_KEY: &[u8] = b"\0done";
 pub(super) enum About {
     Row(Branch, Operation),
     Vote(Branch),
+    Heuristic(Branch),
     Horizon(Home),
 }
 
@@ -41,8 +43,16 @@ pub(super) fn row_key(branch: &Branch, operation: Operation) -> Vec<u8> {
 }
 
 pub(super) fn vote_key(branch: &Branch) -> Vec<u8> {
+    branch_key("vote", branch)
+}
+
+pub(super) fn heuristic_key(branch: &Branch) -> Vec<u8> {
+    branch_key("heuristic", branch)
+}
+
+fn branch_key(what: &str, branch: &Branch) -> Vec<u8> {
     let Branch { instance, subject, birth, step, branch } = branch;
-    array(&["vote", &instance.to_string(), &birth.to_string(), subject.as_str(), step, branch])
+    array(&[what, &instance.to_string(), &birth.to_string(), subject.as_str(), step, branch])
 }
 
 pub(super) fn horizon_key(home: Home) -> Vec<u8> {
@@ -73,6 +83,9 @@ pub(super) fn read_key(key: &[u8]) -> Option<About> {
         ["vote", instance, birth, subject, step, name] => {
             branch(instance, birth, subject, step, name).map(About::Vote)
         }
+        ["heuristic", instance, birth, subject, step, name] => {
+            branch(instance, birth, subject, step, name).map(About::Heuristic)
+        }
         ["horizon", instance, partition] => {
             let (instance, partition) = (instance.parse().ok()?, partition.parse().ok()?);
             Some(About::Horizon(Home { instance, partition: Partition(partition) }))
@@ -88,6 +101,7 @@ pub(super) fn write_row(row: &Row) -> Vec<u8> {
         Stored::Done(Payload::Absent) => ("nothing", ""),
         Stored::Refused(reason) => ("refused", reason.as_ref()),
         Stored::Cancelled => ("cancelled", ""),
+        Stored::ByHand => ("by-hand", ""),
     };
     format!("{word} {} {text}", row.issued.epoch_ms()).into_bytes()
 }
@@ -101,6 +115,7 @@ pub(super) fn read_row(operation: Operation, value: &[u8]) -> Option<Row> {
         "nothing" => Stored::Done(Payload::Absent),
         "refused" => Stored::Refused(text.into()),
         "cancelled" => Stored::Cancelled,
+        "by-hand" => Stored::ByHand,
         _ => return None,
     };
     Some(Row { operation, issued: read_time(issued.as_bytes())?, answer })

@@ -10,10 +10,11 @@ use serde::de::DeserializeOwned;
 
 use super::batch::{Batch, Destination, Output};
 use super::image::Rows;
-use super::records::{horizon_key, row_key, vote_key, write_row, write_time};
+use super::records::{heuristic_key, horizon_key, row_key, vote_key, write_row, write_time};
 use super::{Ledger, Log, LogFault, Session, Territory};
 use crate::barrier::{BranchKey, Home, Row};
 use crate::doubt::Vote;
+use crate::heuristic::Heuristic;
 use crate::participant::Fault;
 use crate::store::operations::{Change, Key, Operations, branch_of};
 use crate::store::{LocalTransaction, StoreFault};
@@ -192,7 +193,7 @@ impl<'t> Transaction<'t> {
     /// What has changed, as it is in the end, each key once.
     fn outputs(&mut self) -> Vec<Output> {
         let memory = |key, value| Output { to: Destination::Memory, key, value };
-        let (mut operations, mut votes) = (BTreeSet::new(), BTreeSet::new());
+        let (mut operations, mut votes, mut heuristics) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for change in self.operations.changes() {
             match change {
                 Change::Row(key, operation) => {
@@ -200,6 +201,9 @@ impl<'t> Transaction<'t> {
                 }
                 Change::Vote(key, _) => {
                     votes.insert(Key::clone(key));
+                }
+                Change::Heuristic(key, _) => {
+                    heuristics.insert(Key::clone(key));
                 }
                 Change::Purged(key, rows) => {
                     operations.extend(rows.iter().map(|row| (Key::clone(key), row.operation)));
@@ -214,6 +218,10 @@ impl<'t> Transaction<'t> {
         for key in votes {
             let vote = self.operations.vote_of(&key).map(|vote| vote.as_bytes().to_vec());
             outputs.push(memory(vote_key(&branch_of(&key)), vote));
+        }
+        for key in heuristics {
+            let kept = self.operations.heuristic_of(&key).and_then(|kept| kept.to_json().ok());
+            outputs.push(memory(heuristic_key(&branch_of(&key)), kept.map(String::into_bytes)));
         }
         let raised = std::mem::take(&mut self.raised);
         outputs.extend(
@@ -269,6 +277,18 @@ impl<'t> LocalTransaction for Transaction<'t> {
 
     fn vote(&mut self, key: &BranchKey<'_>) -> Result<Option<Vote>, StoreFault> {
         Ok(self.operations.vote(key))
+    }
+
+    fn heuristic(&mut self, key: &BranchKey<'_>) -> Result<Option<Heuristic>, StoreFault> {
+        Ok(self.operations.heuristic(key))
+    }
+
+    fn keep_heuristic(&mut self, key: &BranchKey<'_>, heuristic: &Heuristic) -> Result<(), StoreFault> {
+        let bytes = heuristic.to_json()?.len();
+        must_be_a_record("the decision by hand", bytes)?;
+        self.remembered += bytes;
+        self.operations.keep_heuristic(key, heuristic.clone());
+        Ok(())
     }
 
     fn savepoint(&mut self) -> Result<(), StoreFault> {

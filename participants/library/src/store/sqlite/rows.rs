@@ -10,6 +10,7 @@ use crate::barrier::{BranchKey, Home, Row, Stored};
 const DONE: &str = "done";
 const REFUSED: &str = "refused";
 const CANCELLED: &str = "cancelled";
+const BY_HAND: &str = "by-hand";
 
 pub(super) fn horizon(connection: &Connection, home: Home) -> rusqlite::Result<Time> {
     let mut statement = connection
@@ -48,6 +49,7 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         }),
         REFUSED => Stored::Refused(row.get::<_, String>(3)?.into()),
         CANCELLED => Stored::Cancelled,
+        BY_HAND => Stored::ByHand,
         other => return Err(unreadable(2, format!("no such answer: {other}"))),
     };
     Ok(Row { operation: operation(row, 0)?, issued: Time::from_epoch_ms(row.get(1)?), answer })
@@ -71,6 +73,7 @@ pub(super) fn insert(connection: &Connection, key: &BranchKey<'_>, row: &Row) ->
         Stored::Done(result) => (DONE, None, result.as_ref()),
         Stored::Refused(reason) => (REFUSED, Some(reason.as_ref()), PayloadRef::Absent),
         Stored::Cancelled => (CANCELLED, None, PayloadRef::Absent),
+        Stored::ByHand => (BY_HAND, None, PayloadRef::Absent),
     };
     let (data, data_base64) = match &data {
         PayloadRef::Json(raw) => (Some(raw.get()), None),

@@ -15,7 +15,9 @@ use crate::store::StoreFault;
 /// stand together at its beginning, where purging looks for them; there is no second index to keep.
 ///
 /// 2: what is kept of a vote. Votes from before have none: they wait for their `commit` or `abort`, and do not ask.
-const MIGRATIONS: [&str; 2] = [
+/// 3: decisions by hand; and how far command topics have been answered. A file from before has no positions, and is taken
+/// for a lost one until `sagamore participant accept`.
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE sagamore_barrier (
         instance    BLOB    NOT NULL,
@@ -49,6 +51,24 @@ const MIGRATIONS: [&str; 2] = [
         branch   TEXT    NOT NULL,
         command  BLOB    NOT NULL,
         PRIMARY KEY (instance, home, birth, subject, step, branch)
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE sagamore_heuristic (
+        instance BLOB    NOT NULL,
+        home     INTEGER NOT NULL,
+        birth    INTEGER NOT NULL,
+        subject  TEXT    NOT NULL,
+        step     TEXT    NOT NULL,
+        branch   TEXT    NOT NULL,
+        record   TEXT    NOT NULL,
+        PRIMARY KEY (instance, home, birth, subject, step, branch)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE sagamore_position (
+        topic       TEXT    NOT NULL,
+        partition   INTEGER NOT NULL,
+        next_offset INTEGER NOT NULL,
+        PRIMARY KEY (topic, partition)
     ) STRICT, WITHOUT ROWID;
 ",
 ];

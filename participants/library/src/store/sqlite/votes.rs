@@ -58,9 +58,25 @@ pub(super) fn in_doubt(
     after: Option<&Branch>,
     limit: usize,
 ) -> rusqlite::Result<Vec<InDoubt>> {
-    let columns = "SELECT instance, home, birth, subject, step, branch, command FROM sagamore_vote";
+    let found = behind(connection, "command", "sagamore_vote", after, limit, |row| {
+        Ok(Vote::from_bytes(row.get_ref(6)?.as_blob()?))
+    })?;
+    Ok(found.into_iter().map(|(branch, vote)| InDoubt { branch, vote }).collect())
+}
+
+/// A column of the next branches of a table.
+pub(super) fn behind<T>(
+    connection: &Connection,
+    column: &str,
+    table: &str,
+    after: Option<&Branch>,
+    limit: usize,
+    read: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<(Branch, T)>> {
+    let columns = format!("SELECT instance, home, birth, subject, step, branch, {column} FROM {table}");
     let order = "ORDER BY instance, home, birth, subject, step, branch";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let read = |row: &rusqlite::Row<'_>| Ok((branch_of(row)?, read(row)?));
     let Some(Branch { instance, subject, birth, step, branch }) = after else {
         let mut statement = connection.prepare_cached(&format!("{columns} {order} LIMIT ?1"))?;
         return statement.query_map([limit], read)?.collect();
@@ -80,7 +96,7 @@ pub(super) fn in_doubt(
     statement.query_map(behind, read)?.collect()
 }
 
-fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<InDoubt> {
+fn branch_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Branch> {
     let instance = Uuid::from_slice(row.get_ref(0)?.as_blob()?)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, error.into()))?;
     let subject = row
@@ -90,6 +106,5 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<InDoubt> {
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(3, Type::Text, Box::new(error)))?;
     let birth = Birth { partition: Partition(row.get(1)?), offset: row.get(2)? };
     let (step, branch) = (row.get::<_, String>(4)?.into(), row.get::<_, String>(5)?.into());
-    let vote = Vote::from_bytes(row.get_ref(6)?.as_blob()?);
-    Ok(InDoubt { branch: Branch { instance, subject, birth, step, branch }, vote })
+    Ok(Branch { instance, subject, birth, step, branch })
 }

@@ -181,7 +181,7 @@ fn a_newer_schema_stops_an_older_release() {
     bed.connection().execute_batch("UPDATE sagamore_schema SET version = 9").unwrap();
     assert!(unavailable(store.begin(&mut session).map(|_| ())).contains("schema 9 now"));
     let error = SqliteStore::open(bed.path(), |_| Ok(())).unwrap_err();
-    assert!(matches!(error, OpenError::NewerSchema { found: 9, known: 2 }), "{error}");
+    assert!(matches!(error, OpenError::NewerSchema { found: 9, known: 3 }), "{error}");
 }
 
 #[test]
@@ -191,10 +191,14 @@ fn a_file_of_the_first_release_is_brought_up_to_date() {
     let asks = [Ask::new("done", "execute"), Ask::new("voted", "prepare")];
     assert_eq!(ask_all(&participant, &bed.open(), &asks), ["ok", "ok"]);
     bed.connection()
-        .execute_batch("DROP TABLE sagamore_vote; UPDATE sagamore_schema SET version = 1")
+        .execute_batch(
+            "DROP TABLE sagamore_vote; DROP TABLE sagamore_heuristic; DROP TABLE sagamore_position;
+             UPDATE sagamore_schema SET version = 1",
+        )
         .unwrap();
+    assert!(unavailable(SqliteStore::existing(bed.path()).map(|_| ())).contains("schema 1 now"));
     let store = bed.open();
-    assert_eq!(bed.count("SELECT version FROM sagamore_schema"), 2);
+    assert_eq!(bed.count("SELECT version FROM sagamore_schema"), 3);
     let mut session = store.session().unwrap();
     assert_eq!(store.in_doubt(&mut session, None, 9), Ok(vec![]), "what it asks with was not kept");
     assert_eq!(ask_all(&participant, &store, &asks), ["ok", "ok"]);
