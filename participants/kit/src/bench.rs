@@ -75,14 +75,28 @@ impl<'s> Bench<'s> {
         )
     }
 
+    /// The same on this partition of the command topic.
+    pub(crate) fn branch_on(&self, partition: i32, check: &str) -> Branch<'_, 's> {
+        loop {
+            let branch = self.branch(check);
+            if self.desk.partition_of(&branch.key) == partition {
+                return branch;
+            }
+        }
+    }
+
+    /// The key of a transaction, where that is not its id.
+    pub(crate) fn key(&self, number: u64) -> Option<String> {
+        self.settings.key.as_ref().map(|key| key.replace("{n}", &number.to_string()))
+    }
+
     /// A number of its own, for an input.
     pub(crate) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// An input that is refused.
-    pub(crate) fn refused_input(&self) -> Payload {
-        let number = self.number();
+    pub(crate) fn refused_input(&self, number: u64) -> Payload {
         match &self.settings.refused {
             Some(template) => template.fill(number),
             None => unreachable!("a row that needs it is skipped without"),

@@ -72,7 +72,7 @@ impl<'b, 's> Branch<'b, 's> {
         Self {
             bench,
             instance: bench.instance,
-            key: subject.to_string(),
+            key: bench.key(number).unwrap_or_else(|| subject.to_string()),
             subject,
             birth,
             step: "step".to_owned(),
@@ -98,6 +98,9 @@ impl<'b, 's> Branch<'b, 's> {
         turn(&mut self);
         self.number = self.bench.number();
         self.input = self.bench.settings.input.fill(self.number);
+        if let Some(key) = self.bench.key(self.number) {
+            self.key = key;
+        }
         self.attempts.clear();
         self.result = Payload::Absent;
         self.history.push(what.to_owned());
@@ -108,6 +111,11 @@ impl<'b, 's> Branch<'b, 's> {
     pub(crate) fn with_input(&mut self, what: &str, input: Payload) {
         self.input = input;
         self.history.push(what.to_owned());
+    }
+
+    /// An input that is refused.
+    pub(crate) fn refused_input(&self) -> Payload {
+        self.bench.refused_input(self.number)
     }
 
     /// An input that succeeds.

@@ -38,6 +38,8 @@ pub struct Settings {
     pub input: Template,
     /// An input that the business refuses.
     pub refused: Option<Template>,
+    /// The key of a transaction's commands, with `{n}` as in the input; none: its id, as in a definition without `key`.
+    pub key: Option<String>,
     /// The operations it knows.
     pub protocols: Protocols,
     /// How many checks run side by side.

@@ -36,6 +36,10 @@ pub struct CheckArgs {
     /// An input that the business refuses.
     #[arg(long, value_name = "JSON|@FILE")]
     refused: Option<String>,
+    /// The key of a transaction's commands, with {n} as in the input, for a participant that relies on the `key` of its
+    /// steps. Left out, the transaction's id.
+    #[arg(long, value_name = "TEXT")]
+    key: Option<String>,
     /// What it speaks: saga, two-phase, three-phase (which is two-phase as well), several with commas between, or all.
     #[arg(long, value_name = "PROTOCOLS", default_value = "saga")]
     operations: Protocols,
@@ -167,6 +171,7 @@ fn settings(args: &CheckArgs) -> Result<Settings, Failure> {
         observe: args.observe.clone().filter(|command| !command.is_empty()),
         input: template("--input", &args.input)?,
         refused: args.refused.as_deref().map(|text| template("--refused", text)).transpose()?,
+        key: args.key.clone().filter(|key| !key.is_empty()),
         protocols: args.operations,
         workers: args.workers,
         keys: args.keys,

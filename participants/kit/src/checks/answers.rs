@@ -206,8 +206,15 @@ pub(super) fn altered(
 /// A good command behind others, on their partition: once it is answered, they have been passed. Returns the last record
 /// of it.
 pub(super) fn fence(bench: &Bench<'_>, behind: &Branch<'_, '_>) -> Result<Vec<u8>, Stop> {
-    let mut fence = bench.branch("fence");
-    fence.key.clone_from(&behind.key);
+    // Another key will do, if it is bound to its business, as long as it is on this partition.
+    let partition = bench.desk.partition_of(&behind.key);
+    let mut fence = match bench.settings.key {
+        None => bench.branch("fence"),
+        Some(_) => bench.branch_on(partition, "fence"),
+    };
+    if bench.settings.key.is_none() {
+        fence.key.clone_from(&behind.key);
+    }
     fence.say(format!("{}, and behind it", behind.told()));
     fence.ask_ok(bench.forward().first())?;
     fence.ask_ok(bench.forward().undo())?;

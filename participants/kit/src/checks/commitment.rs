@@ -58,7 +58,7 @@ pub(super) fn unprepared(bench: &Bench<'_>) -> Result<(), Stop> {
 pub(super) fn refused(bench: &Bench<'_>) -> Result<(), Stop> {
     let mut branch = bench.branch("commitment/refused");
     branch.mark()?;
-    branch.with_input("with --refused", bench.refused_input());
+    branch.with_input("with --refused", branch.refused_input());
     let vote = branch.ask_refused(Prepare, None)?;
     branch.with_input("with --input", branch.good_input());
     branch.ask_the_same(Prepare, &vote)?;

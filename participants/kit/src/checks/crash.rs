@@ -145,7 +145,7 @@ impl<'b, 's> Known<'b, 's> {
         let mut refused = None;
         if bench.settings.refused.is_some() {
             let mut branch = branch();
-            branch.with_input("with --refused", bench.refused_input());
+            branch.with_input("with --refused", branch.refused_input());
             let answer = branch.ask_refused(forward.first(), None)?;
             refused = Some((branch, answer));
         }
@@ -242,7 +242,9 @@ impl<'b, 's> Flight<'b, 's> {
         let mut branches = Vec::new();
         for place in 0..bench.settings.keys.get() * EACH {
             let mut branch = strict(bench.branch("crash/flight"));
-            branch.key = format!("crash.key-{}", place % bench.settings.keys);
+            if bench.settings.key.is_none() {
+                branch.key = format!("crash.key-{}", place % bench.settings.keys);
+            }
             if is_per_transaction {
                 branch.mark()?;
             }

@@ -38,6 +38,9 @@ pub(super) fn one_branch(bench: &Bench<'_>) -> Result<(), Stop> {
 }
 
 pub(super) fn one_key(bench: &Bench<'_>) -> Result<(), Stop> {
+    if bench.settings.key.is_some() {
+        return Err(Stop::Skipped("with --key each transaction has a key of its own".to_owned()));
+    }
     let operation = bench.forward().first();
     let mut branches: Vec<Branch<'_, '_>> =
         (0..bench.settings.keys.get()).map(|_| bench.branch("order/one-key")).collect();

@@ -52,7 +52,7 @@ pub(super) fn late(bench: &Bench<'_>) -> Result<(), Stop> {
 pub(super) fn refused(bench: &Bench<'_>) -> Result<(), Stop> {
     let mut branch = bench.branch("saga/refused");
     branch.mark()?;
-    branch.with_input("with --refused", bench.refused_input());
+    branch.with_input("with --refused", branch.refused_input());
     let first = branch.ask_refused(Execute, None)?;
     branch.ask_the_same(Execute, &first)?;
     branch.with_input("with --input", branch.good_input());
@@ -62,7 +62,7 @@ pub(super) fn refused(bench: &Bench<'_>) -> Result<(), Stop> {
 
 pub(super) fn refused_undo(bench: &Bench<'_>) -> Result<(), Stop> {
     let mut branch = bench.branch("saga/refused-undo");
-    branch.with_input("with --refused", bench.refused_input());
+    branch.with_input("with --refused", branch.refused_input());
     branch.ask_refused(Execute, None)?;
     branch.mark()?;
     branch.ask_ok(Compensate)?;

@@ -10,6 +10,8 @@ use crate::bench::{Bench, now};
 use crate::branch::{Branch, Effects};
 use crate::error::Stop;
 
+/// All of them on one partition of the command topic: memory, and with it a watermark, may be kept for each.
+const PARTITION: i32 = 0;
 /// How long ago the old commands were issued.
 const OLD: Span = Span::from_secs(3600);
 /// Where the watermark comes to stand.
@@ -20,7 +22,7 @@ pub(super) fn all(bench: &Bench<'_>, findings: &mut Findings) -> Result<(), Stop
     let instance = Uuid::new_v4();
     let now = now();
     let of_home = |home: i32, issued: Time| {
-        let mut branch = bench.branch("watermark");
+        let mut branch = bench.branch_on(PARTITION, "watermark");
         branch.instance = instance;
         branch.birth.partition.0 = home;
         branch.issued = issued;

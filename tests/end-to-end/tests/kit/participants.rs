@@ -25,6 +25,8 @@ struct Subject {
     input: &'static str,
     refused: &'static str,
     operations: &'static str,
+    /// What its steps have as `key`; empty: nothing.
+    key: &'static str,
     observe: String,
     /// What it cannot keep.
     fails: &'static [&'static str],
@@ -56,6 +58,8 @@ fn who_keeps_the_rules_passes() {
             subject.refused,
             "--operations",
             subject.operations,
+            "--key",
+            subject.key,
             "--observe",
             &subject.observe,
             "--asks-within",
@@ -95,6 +99,7 @@ fn of_ours(folder: &Path) -> Vec<Subject> {
         input,
         refused,
         operations: "all",
+        key: "",
         observe: of_postgres(&url, &balance(account)),
         fails: &[],
     };
@@ -104,6 +109,7 @@ fn of_ours(folder: &Path) -> Vec<Subject> {
         input: r#"{"country":"France"}"#,
         refused: r#"{"country":"Norway"}"#,
         operations: "saga",
+        key: "",
         observe,
         fails,
     };
@@ -142,6 +148,7 @@ fn of_ours(folder: &Path) -> Vec<Subject> {
             input: r#"{"customer":"c{n}","points":40}"#,
             refused: r#"{"customer":"c{n}","points":-40}"#,
             operations: "all",
+            key: "c{n}",
             // Its table is a topic: an answer is looked at, the table by the test of the databases.
             observe: String::new(),
             fails: &[],
@@ -152,6 +159,7 @@ fn of_ours(folder: &Path) -> Vec<Subject> {
             input: r#"{"row":"r{n}","from":0,"value":{n}}"#,
             refused: r#"{"row":"r{n}","from":7,"value":{n}}"#,
             operations: "three-phase",
+            key: "",
             observe: of_sqlite(
                 &sqlite,
                 "SELECT coalesce((SELECT version FROM replica_rows WHERE name = 'r{n}'), 0)",
@@ -176,6 +184,7 @@ fn python(folder: &Path) -> Option<Subject> {
         input: r#"{"country":"France"}"#,
         refused: r#"{"country":"Norway"}"#,
         operations: "saga",
+        key: "",
         observe: of_sqlite(&store, "SELECT count(*) FROM parcels WHERE subject = '{subject}'"),
         fails: &[],
     })
@@ -204,6 +213,7 @@ fn java(folder: &Path) -> Subject {
         input: r#"{"country":"France"}"#,
         refused: r#"{"country":"Norway"}"#,
         operations: "all",
+        key: "",
         observe: of_lines(&store, "booked.:.{subject}[\"]", "returned.:.{subject}[\"]"),
         fails: &[],
     }
