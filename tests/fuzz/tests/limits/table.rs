@@ -10,7 +10,7 @@ use sagamore_fuzz::root;
 /// Words that make a constant a limit.
 const WORDS: [&str; 7] = ["MAX", "MIN", "LEAST", "LIMIT", "CREDIT", "LEASES", "BYTES"];
 /// Where limits are looked for.
-const FOLDERS: [&str; 7] = [
+const FOLDERS: [&str; 8] = [
     "orchestrator/decider/src",
     "orchestrator/kafka/src",
     "orchestrator/server/src",
