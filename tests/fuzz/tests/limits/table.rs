@@ -475,7 +475,7 @@ fn tests() -> Vec<PathBuf> {
     let folders = [
         "orchestrator/decider/tests",
         "orchestrator/kafka",
-        "participants/kit/src",
+        "participants/kit",
         "participants/outbox",
         "tests/fuzz/tests",
         "schemas/src",
