@@ -61,7 +61,7 @@ impl SqlError {
     }
 
     /// Serialization failure or deadlock: the same again may work.
-    pub(crate) fn is_transient(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         self.code().is_some_and(|code| {
             *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED
         })
@@ -85,9 +85,10 @@ fn describe(error: &Error) -> String {
 type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Connecting<'c> = Pin<Box<dyn Future<Output = Result<(Client, Driver), Error>> + Send + 'c>>;
 /// Connects, with whatever encryption it was made for.
-pub(crate) type Connector = Arc<dyn for<'c> Fn(&'c Config) -> Connecting<'c> + Send + Sync>;
+pub type Connector = Arc<dyn for<'c> Fn(&'c Config) -> Connecting<'c> + Send + Sync>;
 
-pub(crate) fn connector<T>(tls: T) -> Connector
+/// Connections encrypted as `tls` does it.
+pub fn connector<T>(tls: T) -> Connector
 where
     T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
     T::Stream: Send,
@@ -109,7 +110,7 @@ where
 }
 
 /// A connection. What is asked of it after it was lost is refused.
-pub(crate) struct Connection {
+pub struct Connection {
     client: Client,
     statements: HashMap<String, Statement>,
     patience: Duration,
@@ -119,7 +120,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn open(connector: &Connector, config: &Config, patience: Duration) -> Result<Self, SqlError> {
+    /// Connects. `patience`: how long that, and each answer, is waited for.
+    pub fn open(connector: &Connector, config: &Config, patience: Duration) -> Result<Self, SqlError> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(SqlError::Runtime)?;
         let connecting = async { tokio::time::timeout(patience, connector(config)).await };
         let connected = runtime.block_on(connecting).map_err(|_| SqlError::Silent(patience))?;
@@ -129,10 +131,7 @@ impl Connection {
     }
 
     /// Waits for what is sent.
-    pub(crate) fn wait<T>(
-        &mut self,
-        sent: impl AsyncFnOnce(&Client) -> Result<T, Error>,
-    ) -> Result<T, SqlError> {
+    pub fn wait<T>(&mut self, sent: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, SqlError> {
         if self.is_lost {
             return Err(SqlError::Lost);
         }
@@ -150,7 +149,7 @@ impl Connection {
     }
 
     /// Several statements as text, without parameters.
-    pub(crate) fn batch(&mut self, text: &str) -> Result<(), SqlError> {
+    pub fn batch(&mut self, text: &str) -> Result<(), SqlError> {
         self.wait(async |client| client.batch_execute(text).await)
     }
 
@@ -159,7 +158,7 @@ impl Connection {
     }
 
     /// Prepared once.
-    pub(crate) fn statement(&mut self, text: &str) -> Result<Statement, SqlError> {
+    pub fn statement(&mut self, text: &str) -> Result<Statement, SqlError> {
         if let Some(known) = self.statements.get(text) {
             return Ok(known.clone());
         }

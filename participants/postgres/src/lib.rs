@@ -66,9 +66,10 @@ mod transaction;
 mod tx;
 pub mod xa;
 
-pub use connection::SqlError;
+pub use connection::{Connection, Connector, SqlError, connector};
 pub use held::{Hold, Locks, Waiter};
 pub use reader::Reader;
+pub use schema::lock_key;
 pub use store::{Isolation, OpenError, PostgresOptions, PostgresSession, PostgresStore};
 pub use tokio_postgres;
 pub use transaction::PostgresTransaction;

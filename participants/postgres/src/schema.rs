@@ -90,7 +90,7 @@ pub(crate) fn quoted(name: &str) -> String {
 }
 
 /// A key of the server's own locks, which are of one database.
-pub(crate) fn lock_key(parts: &[&[u8]]) -> i64 {
+pub fn lock_key(parts: &[&[u8]]) -> i64 {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());

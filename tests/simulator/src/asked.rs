@@ -235,7 +235,7 @@ impl Fold {
         let (_, plan, _) = self.shard.definitions().iter().find(|(id, ..)| **id == open.definition)?;
         let step = plan.steps.iter().find(|known| step.is_some_and(|step| known.name.as_str() == step))?;
         Some(match step.protocol {
-            _ if step.is_child() => "C19",
+            _ if step.is_child() => "C20",
             Some(_) => "P22",
             None => "S21",
         })

@@ -264,3 +264,21 @@ fn the_examples_of_the_readme_are_true() {
     let all = ["start", "command", "reply", "outcome", "decision"].map(|kind| format!("sagamore.{kind}.v1"));
     assert_eq!(kinds, all, "each kind of record has its example");
 }
+
+#[test]
+fn sql_in_the_documents_is_what_a_test_runs() {
+    let run = read("tests/end-to-end/tests/outbox/bank.sql");
+    let mut wrong = Vec::new();
+    let mut blocks = 0;
+    for document in ["README.md", "participants/README.md"] {
+        let text = read(document);
+        for block in text.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()) {
+            blocks += 1;
+            if !run.contains(block) {
+                wrong.push(format!("{document}: {}", block.lines().next().unwrap_or_default()));
+            }
+        }
+    }
+    assert!(blocks > 0, "no block of SQL was found");
+    assert_none(&wrong, "SQL that tests/end-to-end/tests/outbox/bank.sql does not have:");
+}

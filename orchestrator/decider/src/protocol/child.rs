@@ -23,8 +23,8 @@
 //! | C16 | asked, pausing: compensate | `ok`, any | undone | forget |
 //! | C17 | asked, pausing: compensate | `refused`, any | stuck | forget |
 //! | C18 | stuck +n | `retry` | asked +(n+1) | begin another child |
-//! | C20 | stuck | resolved as `ok` | execute: done; compensate: undone | |
-//! | C19 | any | anything else | as it was | no trace |
+//! | C19 | stuck | resolved as `ok` | execute: done; compensate: undone | |
+//! | C20 | any | anything else | as it was | no trace |
 //!
 //! A child is asked until its end is known, whatever the kind of the step: so the parent hears of every end, and "forget"
 //! follows it. Until then the child's home keeps it; so what it does not know, and was issued before its memory begins,

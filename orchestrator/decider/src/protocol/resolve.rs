@@ -1,6 +1,6 @@
 //! A person answers in the place of a participant, for a branch that is stuck: what was asked has been done, or has not
 //! been done and will not be. It is the answer that never came, and means what that would have meant: rows S4, S7 and
-//! S16 of the saga, P13 and P14, H2, C20 of children.
+//! S16 of the saga, P13 and P14, H2, C19 of children.
 //!
 //! | stuck | `ok` | `refused` |
 //! |---|---|---|

@@ -82,7 +82,7 @@ pub const CASES: &[Case] = &[
             post back execute 1 ok  [C3 S1 T1]
               ~> forget back#1
               -> book execute 1 {"r":{"receipt":1}}
-            post back execute 1 ok  [C19]
+            post back execute 1 ok  [C20]
             post forget back#1
             post forget back#1
             post begin back#1
@@ -133,7 +133,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "a person answers for what undoes a child",
         given: "name=recharge; take",
-        when: r#"
+        when: "
             define name=refund; undo=recharge@1; pay
             define back child=refund@1; b
             start
@@ -150,7 +150,7 @@ pub const CASES: &[Case] = &[
             post back compensate 1 refused
             on t
             resolve back ok taken by hand
-        "#,
+        ",
         then: r#"
             define name=refund; undo=recharge@1; pay
             define back child=refund@1; b
@@ -175,7 +175,7 @@ pub const CASES: &[Case] = &[
             post back compensate 1 refused  [C17 T7]
               ~> forget back#2
               = t at 4 stuck: back: compensate back#2 aborted: take: gone
-            resolve back ok taken by hand  [C20 T6]
+            resolve back ok taken by hand  [C19 T6]
               = t at 5 compensated: b: no
         "#,
     },
@@ -236,7 +236,7 @@ pub const CASES: &[Case] = &[
               ~> begin back#3 2 recharge@1 {"input":{"n":7},"result":{"steps":{"pay":{"receipt":1}}}}
             post begin back#3 2  [S1]
               -> take execute 1 {"input":{"n":7},"result":{"steps":{"pay":{"receipt":1}}}}
-            post back compensate 1 refused  [C19]
+            post back compensate 1 refused  [C20]
             take ok  [S4 T1 T5]
               = back#3 at 2 committed {"steps":{}}
               ~> back compensate 2 ok {"steps":{}}
@@ -390,7 +390,7 @@ pub const CASES: &[Case] = &[
               ~> begin back#2 2 refund@1
             post begin back#2 2  [S1]
               -> pay execute 1
-            post back execute 1 refused  [C19]
+            post back execute 1 refused  [C20]
             pay ok  [S4 T1 T5]
               = back#2 at 2 committed {"steps":{}}
               ~> back execute 2 ok {"steps":{}}
@@ -435,7 +435,7 @@ pub const CASES: &[Case] = &[
               -> pay execute 1
             post begin back#1
               ~> back execute 1 pending
-            post back execute 1 pending  [C19]
+            post back execute 1 pending  [C20]
             post begin back#1 2
               ~> back execute 2 pending
             post back execute 2 pending  [C7]

@@ -35,6 +35,7 @@ mod doubt;
 mod kafka;
 mod logs;
 mod operator;
+mod outbox;
 mod participant;
 mod participant_check;
 mod points;
@@ -111,6 +112,8 @@ enum Command {
     /// The numbers the shards use.
     #[command(subcommand)]
     Settings(shard::SettingsCommand),
+    /// Outbox and inbox in a service's own PostgreSQL: it starts transactions and answers commands by SQL alone.
+    Outbox(outbox::OutboxArgs),
     /// Example participants, and what judges participants.
     #[command(subcommand)]
     Participant(participant::ParticipantCommand),
@@ -184,7 +187,7 @@ impl Command {
     fn is_long_lived(&self) -> bool {
         match self {
             Self::Participant(command) => command.is_long_lived(),
-            other => matches!(other, Self::Server(_) | Self::Dev(_)),
+            other => matches!(other, Self::Server(_) | Self::Dev(_) | Self::Outbox(_)),
         }
     }
 
@@ -208,6 +211,7 @@ impl Command {
             Self::Skip(args) => shard::skip(&args, printer),
             Self::Level(args) => shard::level(&args, printer),
             Self::Settings(command) => shard::settings(command, printer),
+            Self::Outbox(args) => outbox::run(args, printer),
             Self::Audit(command) => audit::run(&command, printer),
             Self::Participant(args) => participant::run(&args, printer),
         }

@@ -10,7 +10,7 @@ use sagamore_fuzz::root;
 /// Words that make a constant a limit.
 const WORDS: [&str; 7] = ["MAX", "MIN", "LEAST", "LIMIT", "CREDIT", "LEASES", "BYTES"];
 /// Where limits are looked for.
-const FOLDERS: [&str; 7] = [
+const FOLDERS: [&str; 8] = [
     "orchestrator/decider/src",
     "orchestrator/kafka/src",
     "orchestrator/server/src",
@@ -18,6 +18,7 @@ const FOLDERS: [&str; 7] = [
     "participants/client/src",
     "participants/kit/src",
     "participants/library/src",
+    "participants/outbox/src",
 ];
 /// Not the product: what the demo does is bounded by itself.
 const NOT: [&str; 1] = ["orchestrator/server/src/demo/"];
@@ -33,6 +34,7 @@ use Case::{None, Test};
 
 const PATIENCE: Case =
     None("a wait for somebody else, not a bound of what is taken: longer or shorter is no other answer");
+const PORTION: Case = None("how much is done at a time; the rest follows at once");
 const SIZE: Case = None("the size of something, not a bound of it");
 const CLIENT: Case = None(
     "a property of the Kafka client, which librdkafka keeps; the test of each kind of client sees it accepted",
@@ -387,6 +389,37 @@ const TABLE: &[(&str, &str, Case)] = &[
         None("how much of a record is printed; the comparison is of all of it"),
     ),
     ("participants/library/src/runtime/kafka_only/place.rs", "SILENCE_MAX", PATIENCE),
+    (
+        "participants/outbox/src/chores.rs",
+        "INQUIRIES_MAX",
+        None("how many ask at a time; the others ask a second later"),
+    ),
+    ("participants/outbox/src/chores.rs", "PAUSE_MAX_SECONDS", PATIENCE),
+    ("participants/outbox/src/chores.rs", "PORTIONS_MAX", PORTION),
+    ("participants/outbox/src/commands.rs", "BATCH_RECORDS_MAX", PORTION),
+    ("participants/outbox/src/commands.rs", "BATCH_BYTES_MAX", PORTION),
+    (
+        "participants/outbox/src/commands.rs",
+        "HELD_MAX",
+        None("commands beyond it have been answered `pending`, and come again by themselves"),
+    ),
+    (
+        "participants/outbox/src/handover.rs",
+        "BATCH_ROWS_MAX",
+        Test("rows_leave_in_order_and_those_that_cannot_stand_aside"),
+    ),
+    ("participants/outbox/src/handover.rs", "BATCH_BYTES_MAX", PORTION),
+    ("participants/outbox/src/inbox.rs", "OPEN_MAX", Test("so_many_may_be_open_and_what_undoes_passes")),
+    ("participants/outbox/src/lookup.rs", "SILENCE_MAX", PATIENCE),
+    ("participants/outbox/src/relay.rs", "SILENCE_MAX", PATIENCE),
+    (
+        "participants/outbox/src/route.rs",
+        "TOPIC_CHARACTERS_MAX",
+        Test("everything_else_goes_to_a_topic_of_its_own"),
+    ),
+    ("participants/outbox/src/schema.rs", "NAME_CHARACTERS_MAX", Test("a_schema_is_a_plain_name")),
+    ("participants/outbox/src/schema.rs", "FRAME_BYTES", SIZE),
+    ("participants/outbox/src/schema.rs", "VALUE_BYTES_MAX", Test("a_value_has_so_many_bytes")),
 ];
 
 #[test]
@@ -442,7 +475,8 @@ fn tests() -> Vec<PathBuf> {
     let folders = [
         "orchestrator/decider/tests",
         "orchestrator/kafka",
-        "participants/kit/src",
+        "participants/kit",
+        "participants/outbox",
         "tests/fuzz/tests",
         "schemas/src",
     ];

@@ -377,7 +377,7 @@ impl Player {
                 let step = line.strip_prefix("post ").map_or(step, |said| said.split(' ').next().unwrap());
                 rows.push_str(match () {
                     () if self.world.taken.committing.contains(step) => "P22",
-                    () if self.world.taken.children.contains(step) => "C19",
+                    () if self.world.taken.children.contains(step) => "C20",
                     () if line.starts_with("post ") => "",
                     () => "S21",
                 });
