@@ -155,7 +155,7 @@ fn who_breaks_a_rule_is_found_at_that_rule() {
             "-o",
             "json",
         ]);
-        println!("[{name}]: {}", said.err.lines().last().unwrap_or_default());
+        println!("[{name}]: {}", said.summary());
         let printed = std::fs::read_to_string(&log).unwrap_or_default();
         let printed: Vec<&str> = printed.lines().rev().take(8).collect();
         said.fails(&name, &broken).map_err(|wrong| format!("{wrong}\nit printed: {printed:#?}"))

@@ -73,7 +73,7 @@ fn who_keeps_the_rules_passes() {
             "-o",
             "json",
         ]);
-        println!("{}: {}", subject.name, said.err.lines().last().unwrap_or_default());
+        println!("{}: {}", subject.name, said.summary());
         said.fails(subject.name, subject.fails)
     });
 }

@@ -48,6 +48,11 @@ impl Said {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {} {}", self.out, self.err))
     }
 
+    /// The line that says how many rows passed, and how long it took.
+    pub fn summary(&self) -> &str {
+        self.err.lines().find(|line| line.contains(" passed, ")).unwrap_or_default()
+    }
+
     /// The ids of rows with this verdict.
     pub fn rows(&self, verdict: &str) -> BTreeSet<String> {
         let report = self.report();

@@ -21,10 +21,11 @@ fn any_client_can_take_part() {
     let _inventory = stage.participant("inventory", &[]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../participants/python/shipping.py");
     let script = script.display().to_string();
+    let store = stage.folder().join("shipping.db").display().to_string();
     let shipping = stage.spawn_other(
         "shipping-python",
         &python,
-        &[&script, "--kafka", stage.bootstrap(), "--prefix", "python"],
+        &[&script, "--kafka", stage.bootstrap(), "--prefix", "python", "--store", &store],
     );
 
     let url = format!("{}/v1/transactions?wait=30s", stage.some_address(0));
