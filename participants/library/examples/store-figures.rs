@@ -1,5 +1,5 @@
 //! What a command costs with each store of this crate, from the command topic to the inbox, on one broker of this machine:
-//! `cargo run --release -p sagamore-participant --features sqlite --example figures`.
+//! `cargo run --release -p sagamore-participant --features sqlite --example store-figures`.
 //!
 //! A command adds to an account. Alone, the next one is sent when the reply to the last one has come; in a crowd, all of them
 //! are there when the participant begins.

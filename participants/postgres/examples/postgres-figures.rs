@@ -1,5 +1,5 @@
 //! What a command costs on PostgreSQL, beside the same business transaction without this library:
-//! `cargo run --release -p sagamore-participant-postgres --example figures`.
+//! `cargo run --release -p sagamore-participant-postgres --example postgres-figures`.
 //!
 //! A command changes a balance and writes a posting. Server and clients share this machine; `fsync` is on.
 

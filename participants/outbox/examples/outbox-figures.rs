@@ -1,5 +1,5 @@
 //! What goes through outbox and inbox, without a coordinator behind them:
-//! `cargo run --release -p sagamore-outbox --example figures`.
+//! `cargo run --release -p sagamore-outbox --example outbox-figures`.
 //!
 //! PostgreSQL (`fsync` on), Kafka, relay and workers share this machine. A worker takes a command, writes a posting and
 //! replies, each in a transaction of its own.
