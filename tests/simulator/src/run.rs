@@ -20,6 +20,10 @@ use crate::witness::Violation;
 use crate::workload::{PARTICIPANTS, moves_money};
 use crate::world::{Plan, World};
 
+/// Rows that only a person takes who has done in the world what the participants have not. Their cases are in the fold's
+/// tests; here nobody's hands are simulated.
+const BY_HAND: [&str; 1] = ["C19"];
+
 /// What came of one run.
 #[derive(Debug, Default, Clone)]
 pub struct Told {
@@ -108,7 +112,8 @@ impl Summary {
 impl Told {
     /// Rows of transition tables that were not taken.
     pub fn rows_untaken(&self) -> Vec<String> {
-        RowsTaken::specified().difference(&self.rows).cloned().collect()
+        let untaken = RowsTaken::specified();
+        untaken.difference(&self.rows).filter(|row| !BY_HAND.contains(&row.as_str())).cloned().collect()
     }
 
     /// Sums up; what was violated stays with its run.
