@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use sagamore_kafka::client::ClientSettings;
 use sagamore_kafka::topics::{
@@ -49,6 +50,20 @@ async fn create(topic: &str, partitions: i32, config: &[(&str, &str)]) {
         });
     let answers = admin(&settings()).create_topics([&new], &AdminOptions::new()).await.expect("answered");
     answers[0].as_ref().expect("created");
+    wait_until_known(topic);
+}
+
+/// A broker under load tells of a topic a little after it has created it.
+fn wait_until_known(topic: &str) {
+    let client: BaseConsumer = settings().admin().create().expect("a client");
+    for _ in 0..100 {
+        let metadata = client.fetch_metadata(None, Duration::from_secs(10)).expect("metadata");
+        if metadata.topics().iter().any(|known| known.name() == topic && !known.partitions().is_empty()) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{topic} was created, and is not there");
 }
 
 fn worst(findings: &[Finding]) -> Vec<String> {
