@@ -313,7 +313,7 @@ pub const CASES: &[Case] = &[
             resolve b refused leave it out
               ! it has been decided on, and can only be resolved as ok
             resolve b ok done by hand  [S4 T5]
-              = t at 4 committed
+              = t at 4 committed {\"steps\":{\"b\":{\"by\":\"hand\"}}}
         ",
     },
 ];
