@@ -87,3 +87,9 @@ impl fmt::Display for Halt {
         }
     }
 }
+
+/// What a panic that was caught says.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text").to_owned()
+}

@@ -73,6 +73,11 @@ impl Tally {
         self.not_retained += other.not_retained;
     }
 
+    /// How many were found.
+    pub fn found(self) -> u64 {
+        self.identical + self.repeated + self.different + self.extra
+    }
+
     /// Whether nothing is wrong.
     pub fn is_clean(self) -> bool {
         self.missing == 0 && self.different == 0 && self.extra == 0

@@ -9,9 +9,12 @@ use sagamore_decider::shard::Shard;
 use sagamore_schemas::ids::Time;
 use sagamore_schemas::log::{Digest128, Digest256, Sealed};
 use sagamore_schemas::topics::{Prefix, Topic, command_topic};
-use sagamore_schemas::wire::{Authority, Input, ShardVerb, ShardWish, read_input};
+use sagamore_schemas::wire::{Input, read_input};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+
+use crate::checkpointer::Skip;
+use crate::halt::panic_text;
 
 /// Inputs after which the entries of the journal are taken out of the shard.
 const TAKEN_EVERY: i64 = 8_192;
@@ -89,14 +92,6 @@ pub struct Replay {
     topics: BTreeMap<Destination, String>,
 }
 
-/// Somebody's decision to pass over a record.
-#[derive(Debug, Clone)]
-pub struct Skip {
-    id: String,
-    actor: String,
-    reason: String,
-}
-
 /// What a fold has said.
 #[derive(Debug, Default)]
 pub struct ReplayedShard {
@@ -145,19 +140,11 @@ impl Replay {
     pub fn apply(&mut self, record: &Record<'_>) -> Result<(), ReplayError> {
         let (partition, offset) = (self.partition, record.offset);
         if let Some(skip) = self.skips.get(&offset) {
-            let authority = Authority {
-                id: skip.id.as_str().into(),
-                actor: skip.actor.as_str().into(),
-                reason: skip.reason.as_str().into(),
-                revision: None,
-            };
-            self.shard.skip(record, &authority);
+            self.shard.skip(record, &skip.authority());
         } else {
             let (shard, scratch) = (&mut self.shard, &mut self.scratch);
             catch_unwind(AssertUnwindSafe(|| shard.apply(record, scratch))).map_err(|panic| {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                let cause = text.unwrap_or("a panic without a text").to_owned();
+                let cause = panic_text(&*panic);
                 ReplayError::Panic { partition, offset, cause }
             })?;
         }
@@ -208,23 +195,6 @@ impl Replay {
         self.replayed.entries[before..].sort_unstable();
         Ok(())
     }
-}
-
-/// Somebody's decision to pass over the record at this offset.
-pub fn read_skip(value: &[u8]) -> Option<(i64, Skip)> {
-    if !contains(value, b"skip") {
-        return None;
-    }
-    let Ok(Input::Shard(ShardVerb { wish: ShardWish::Skip { offset }, authority })) = read_input(Some(value))
-    else {
-        return None;
-    };
-    let skip = Skip {
-        id: authority.id.into_owned(),
-        actor: authority.actor.into_owned(),
-        reason: authority.reason.into_owned(),
-    };
-    Some((offset, skip))
 }
 
 /// The name of an output's topic.

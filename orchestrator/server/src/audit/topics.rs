@@ -1,16 +1,17 @@
 //! Partitions of topics, from their beginning to their end as it is when one looks.
 
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
-use sagamore_kafka::client::{EndsAreNoErrors, Isolation};
+use sagamore_kafka::client::Isolation;
 
-use crate::site::{Site, SiteError};
+use crate::site::{REQUEST_TIMEOUT, Site, SiteError};
 
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Silence after which a broker counts as unreachable.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -37,17 +38,16 @@ impl Stretch {
 
 /// Topics whose names begin so, with the partitions of each.
 pub fn stretches(site: &Site, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Stretch>, SiteError> {
-    let consumer = consumer(site, Isolation::ReadUncommitted)?;
-    let failure = |doing, cause| failure(site, doing, cause);
+    let consumer = site.consumer(Isolation::ReadUncommitted)?;
     let metadata = consumer
         .fetch_metadata(None, REQUEST_TIMEOUT)
-        .map_err(|cause| failure("look at the topics", cause))?;
+        .map_err(|cause| site.failure("look at the topics", &cause))?;
     let mut found = Vec::new();
     for topic in metadata.topics().iter().filter(|topic| is_wanted(topic.name())) {
         for partition in topic.partitions() {
             let (low, end) = consumer
                 .fetch_watermarks(topic.name(), partition.id(), REQUEST_TIMEOUT)
-                .map_err(|cause| failure("find the end of a topic", cause))?;
+                .map_err(|cause| site.failure("find the end of a topic", &cause))?;
             found.push(Stretch { topic: topic.name().to_owned(), partition: partition.id(), low, end });
         }
     }
@@ -65,13 +65,13 @@ pub fn read(
     if stretch.low >= stretch.end {
         return Ok(());
     }
-    let consumer = consumer(site, isolation)?;
+    let consumer = site.consumer(isolation)?;
     let mut assignment = TopicPartitionList::new();
     let from = Offset::Offset(stretch.low);
     assignment
         .add_partition_offset(&stretch.topic, stretch.partition, from)
         .and_then(|()| consumer.assign(&assignment))
-        .map_err(|cause| failure(site, "read a topic", cause))?;
+        .map_err(|cause| site.failure("read a topic", &cause))?;
     let mut heard = Instant::now();
     loop {
         match consumer.poll(POLL_INTERVAL) {
@@ -82,7 +82,7 @@ pub fn read(
                 heard = Instant::now();
             }
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
-            Some(Err(cause)) => return Err(failure(site, "read a topic", cause)),
+            Some(Err(cause)) => return Err(site.failure("read a topic", &cause)),
             None if heard.elapsed() > SILENCE_MAX => {
                 return Err(SiteError::NotRead { topic: stretch.topic.clone(), within: SILENCE_MAX });
             }
@@ -91,20 +91,24 @@ pub fn read(
     }
 }
 
-/// Its headers, as the fold takes them.
-pub fn headers_of<'m>(record: &'m BorrowedMessage<'_>) -> Vec<(&'m str, &'m [u8])> {
-    let headers = record
-        .headers()
-        .map(|headers| headers.iter().map(|header| (header.key, header.value.unwrap_or_default())).collect());
-    headers.unwrap_or_default()
-}
-
-fn consumer(site: &Site, isolation: Isolation) -> Result<BaseConsumer<EndsAreNoErrors>, SiteError> {
-    let mut config = site.settings.replay_consumer(isolation);
-    config.set("enable.partition.eof", "true");
-    config.create_with_context(EndsAreNoErrors).map_err(SiteError::Client)
-}
-
-fn failure(site: &Site, doing: &'static str, cause: KafkaError) -> SiteError {
-    SiteError::Kafka { doing, bootstrap: site.settings.bootstrap().to_owned(), cause }
+/// Each of them, by as many threads as there are.
+pub fn in_parallel<I: Sync, T: Send, E: Send>(
+    items: &[I],
+    threads: usize,
+    work: impl Fn(&I) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let waiting = Mutex::new(items.iter());
+    let done = Mutex::new(Vec::with_capacity(items.len()));
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, items.len().max(1)) {
+            scope.spawn(|| {
+                while let Some(item) = next() {
+                    let result = work(item);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
 }

@@ -1,10 +1,6 @@
 //! The whole story of one transaction, from the topics alone: what came into its inbox, what was entered into the
 //! journal, what was sent.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::thread;
-
 use rdkafka::message::{BorrowedMessage, Message};
 use sagamore_kafka::client::Isolation;
 use sagamore_schemas::home::home;
@@ -15,10 +11,9 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::topics::{Stretch, read, stretches};
-use super::verify::AuditError;
+use super::topics::{Stretch, in_parallel, read, stretches};
 use crate::checkpointer::timestamp_ms;
-use crate::site::Site;
+use crate::site::{Site, SiteError};
 
 /// Something that stands somewhere about a transaction.
 #[derive(Debug, Clone, Serialize)]
@@ -53,7 +48,7 @@ pub fn trace(
     id: &TransactionId,
     threads: usize,
     progress: &(dyn Fn(u64, u64) + Sync),
-) -> Result<Vec<Mention>, AuditError> {
+) -> Result<Vec<Mention>, SiteError> {
     let own = home(id, i32::from(site.instance()?.partitions.get())).0;
     let (inbox, journal) = (site.topic(Topic::Inbox), site.topic(Topic::Journal));
     let outcomes = site.topic(Topic::Outcomes);
@@ -65,35 +60,24 @@ pub fn trace(
         stretch.partition == own || stretch.topic.starts_with(&commands) || stretch.topic == outcomes
     });
     let total = wanted.iter().map(Stretch::span).sum();
-    let waiting = Mutex::new(wanted.iter());
-    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let look = || {
+    let found = in_parallel(&wanted, threads, |stretch| {
         let mut found = Vec::new();
-        while let Some(stretch) = next() {
-            let isolation =
-                if stretch.topic == inbox { Isolation::ReadUncommitted } else { Isolation::ReadCommitted };
-            let topic = stretch.topic.strip_prefix(site.prefix.as_str()).unwrap_or(&stretch.topic);
-            let topic = topic.trim_start_matches('.');
-            read(site, stretch, isolation, |message| {
-                progress(1, total);
-                if stretch.topic == journal {
-                    found.extend(entries(message, id, topic));
-                } else {
-                    found.extend(mention(message, id, topic));
-                }
-                true
-            })?;
-        }
-        Ok::<_, AuditError>(found)
-    };
-    let found = thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(look)).collect();
-        threads.into_iter().map(|thread| thread.join().map_err(|_| AuditError::Panicked)).collect::<Vec<_>>()
-    });
-    let mut mentions = Vec::new();
-    for found in found {
-        mentions.extend(found??);
-    }
+        let isolation =
+            if stretch.topic == inbox { Isolation::ReadUncommitted } else { Isolation::ReadCommitted };
+        let topic = stretch.topic.strip_prefix(site.prefix.as_str()).unwrap_or(&stretch.topic);
+        let topic = topic.trim_start_matches('.');
+        read(site, stretch, isolation, |message| {
+            progress(1, total);
+            if stretch.topic == journal {
+                found.extend(entries(message, id, topic));
+            } else {
+                found.extend(mention(message, id, topic));
+            }
+            true
+        })?;
+        Ok::<_, SiteError>(found)
+    })?;
+    let mut mentions: Vec<Mention> = found.into_iter().flatten().collect();
     mentions.sort_by_key(|mention| (mention.at, rank(&mention.topic), mention.offset));
     Ok(mentions)
 }

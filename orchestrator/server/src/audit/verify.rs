@@ -1,8 +1,6 @@
 //! The whole of it: every shard folded, every topic read, and what came of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::message::Message;
@@ -17,9 +15,9 @@ use sagamore_schemas::topics::Topic;
 use serde::Serialize;
 
 use super::compare::{Entries, Finding, Kind, Outputs, Tally};
-use super::replay::{Replay, ReplayError, ReplayedShard, Skip, content_of, id_of, read_skip};
-use super::topics::{Stretch, headers_of, read, stretches};
-use crate::checkpointer::timestamp_ms;
+use super::replay::{Replay, ReplayError, ReplayedShard, content_of, id_of};
+use super::topics::{Stretch, in_parallel, read, stretches};
+use crate::checkpointer::{Skip, headers_of, timestamp_ms};
 use crate::site::{Newest, Site, SiteError};
 
 /// Findings that are told one by one; the others are counted.
@@ -49,9 +47,6 @@ pub enum AuditError {
     /// The fold does not go on.
     #[error(transparent)]
     Replay(#[from] ReplayError),
-    /// A defect.
-    #[error("a thread of the audit has panicked")]
-    Panicked,
 }
 
 /// From when to when.
@@ -155,6 +150,7 @@ pub fn verify(
         });
     }
     let is_stopped = report.shards.iter().any(|shard| shard.stopped.is_some());
+    report.compared = report.topics.values().map(|tally| tally.found()).sum();
     report.clean = !is_stopped && report.topics.values().all(|tally| tally.is_clean());
     report.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(report)
@@ -229,7 +225,7 @@ impl Audit<'_> {
 
     fn fold_all(&self, inbox: &[Stretch]) -> Result<Vec<Fold>, AuditError> {
         let total: u64 = inbox.iter().map(Stretch::span).sum();
-        let mut folds = self.in_parallel(inbox, |stretch| self.fold(stretch, total))?;
+        let mut folds = in_parallel(inbox, self.threads, |stretch| self.fold(stretch, total))?;
         folds.sort_by_key(|fold| fold.partition);
         Ok(folds)
     }
@@ -314,10 +310,10 @@ impl Audit<'_> {
         let after = Stretch { low: offset + 1, ..stretch.clone() };
         let mut found = None;
         read(self.site, &after, Isolation::ReadUncommitted, |message| {
-            found = message.payload().and_then(read_skip).filter(|(target, _)| *target == offset);
+            found = Skip::read(message.payload()).filter(|skip| skip.offset == offset);
             found.is_none()
         })?;
-        Ok(found.map(|(_, skip)| skip))
+        Ok(found)
     }
 
     fn compare_journals(
@@ -328,7 +324,7 @@ impl Audit<'_> {
         report: &mut Report,
     ) -> Result<(), AuditError> {
         let total: u64 = journals.iter().map(Stretch::span).sum();
-        let compared = self.in_parallel(journals, |stretch| {
+        let compared = in_parallel(journals, self.threads, |stretch| {
             let Some(fold) = folds.iter().find(|fold| fold.partition == stretch.partition) else {
                 return Ok((Tally::default(), Vec::new()));
             };
@@ -364,7 +360,6 @@ impl Audit<'_> {
                 );
             }
         }
-        report.compared += tally.identical + tally.repeated + tally.different + tally.extra;
         report.topics.insert(self.site.topic(Topic::Journal), tally);
         Ok(())
     }
@@ -435,7 +430,8 @@ impl Audit<'_> {
         }
         let total: u64 = topics.iter().map(Stretch::span).sum();
         let ends: BTreeMap<i32, i64> = folds.iter().map(|fold| (fold.partition, fold.next_offset)).collect();
-        let compared = self.in_parallel(topics, |stretch| self.compare_topic(stretch, &outputs, total))?;
+        let compared =
+            in_parallel(topics, self.threads, |stretch| self.compare_topic(stretch, &outputs, total))?;
         let mut begins = None;
         for (topic, tally, first, findings) in compared {
             report.topics.entry(topic).or_default().merge(tally);
@@ -469,11 +465,6 @@ impl Audit<'_> {
         }
         report.topics.insert("outputs".into(), tally);
         tell(&mut report.findings, findings);
-        report.compared += report
-            .topics
-            .values()
-            .map(|tally| tally.identical + tally.repeated + tally.different)
-            .sum::<u64>();
         Ok(())
     }
 
@@ -549,28 +540,6 @@ impl Audit<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Each of them, by as many threads as there are.
-    fn in_parallel<I: Sync, T: Send>(
-        &self,
-        items: &[I],
-        work: impl Fn(&I) -> Result<T, AuditError> + Sync,
-    ) -> Result<Vec<T>, AuditError> {
-        let waiting = Mutex::new(items.iter());
-        let done = Mutex::new(Vec::with_capacity(items.len()));
-        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
-        thread::scope(|scope| {
-            for _ in 0..self.threads.clamp(1, items.len().max(1)) {
-                scope.spawn(|| {
-                    while let Some(item) = next() {
-                        let result = work(item);
-                        done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
-                    }
-                });
-            }
-        });
-        done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Timestamp;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::Offset;
 
 use sagamore_decider::takeover::InboxSeen;
@@ -54,4 +54,12 @@ fn first_record(consumer: &BaseConsumer) -> Result<AppliedRecord, Failure> {
 /// The broker's timestamp of a record in milliseconds, clamped as the fold's clock is.
 pub(crate) fn timestamp_ms(timestamp: Timestamp) -> i64 {
     sagamore_schemas::ids::Time::from_epoch_ms(timestamp.to_millis().unwrap_or(0)).epoch_ms()
+}
+
+/// Its headers, as the fold takes them.
+pub(crate) fn headers_of<'m>(record: &'m BorrowedMessage<'_>) -> Vec<(&'m str, &'m [u8])> {
+    let headers = record
+        .headers()
+        .map(|headers| headers.iter().map(|header| (header.key, header.value.unwrap_or_default())).collect());
+    headers.unwrap_or_default()
 }

@@ -29,6 +29,20 @@ pub struct Skip {
 }
 
 impl Skip {
+    /// The decision that an inbox record is, if it is one.
+    pub(crate) fn read(value: Option<&[u8]>) -> Option<Self> {
+        let Ok(Input::Shard(ShardVerb { wish: ShardWish::Skip { offset }, authority })) = read_input(value)
+        else {
+            return None;
+        };
+        Some(Self {
+            offset,
+            id: authority.id.into_owned(),
+            actor: authority.actor.into_owned(),
+            reason: authority.reason.into_owned(),
+        })
+    }
+
     /// As the fold takes it.
     pub fn authority(&self) -> Authority<'_> {
         Authority {
@@ -60,16 +74,7 @@ pub(super) fn look_ahead(
     };
     while wanted.strong_count() > 0 {
         let Some(Ok(message)) = consumer.poll(Duration::from_millis(500)) else { continue };
-        if let Ok(Input::Shard(ShardVerb { wish: ShardWish::Skip { offset: target }, authority })) =
-            read_input(message.payload())
-            && target == offset
-        {
-            let skip = Skip {
-                offset,
-                id: authority.id.into_owned(),
-                actor: authority.actor.into_owned(),
-                reason: authority.reason.into_owned(),
-            };
+        if let Some(skip) = Skip::read(message.payload()).filter(|skip| skip.offset == offset) {
             return drop(events.send((tenure, Event::Skip(skip))));
         }
     }

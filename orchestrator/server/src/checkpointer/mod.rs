@@ -22,7 +22,7 @@ use sagamore_decider::restore::Restored;
 use crate::config::Installation;
 use crate::halt::Halt;
 
-pub(crate) use inbox_check::timestamp_ms;
+pub(crate) use inbox_check::{headers_of, timestamp_ms};
 pub use lookahead::{Looking, Skip};
 
 /// What the thread says.

@@ -185,7 +185,7 @@ impl From<AuditError> for Failure {
             AuditError::Site(error) => error.into(),
             AuditError::Secret(_) => Self::usage(error),
             AuditError::InboxCut { .. } => Self::new(Exit::Conflict, error),
-            AuditError::Replay(_) | AuditError::Panicked => Self::new(Exit::Unexpected, error),
+            AuditError::Replay(_) => Self::new(Exit::Unexpected, error),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use sagamore_decider::outbox::Way;
@@ -25,9 +25,9 @@ use super::assignment::{Change, Membership};
 use super::outputs::{OutputProducer, Refusal};
 use super::slot::{Running, ShardState, ShardStatus, Slot, Stage};
 use super::{Ending, LaneError, Query, Surroundings};
-use crate::checkpointer::{Checkpointer, Event, Failure, Tenure, timestamp_ms};
+use crate::checkpointer::{Checkpointer, Event, Failure, Tenure, headers_of, timestamp_ms};
 use crate::clock::now;
-use crate::halt::{Code, Halt};
+use crate::halt::{Code, Halt, panic_text};
 use crate::metrics;
 use crate::waiters::Told;
 
@@ -585,10 +585,7 @@ fn apply(
         let reason = format!("its time is {timestamp}, ours is {time}: one of the two clocks is wrong");
         return Err(Halt { code: Code::ClockAhead, reason, offset: Some(offset) });
     }
-    let headers: Vec<(&str, &[u8])> = message
-        .headers()
-        .map(|headers| headers.iter().map(|header| (header.key, header.value.unwrap_or_default())).collect())
-        .unwrap_or_default();
+    let headers = headers_of(message);
     let record =
         Record { offset, timestamp, key: message.key(), value: message.payload(), headers: &headers };
     if let Some(skip) = skip.filter(|skip| skip.offset == offset) {
@@ -629,11 +626,6 @@ fn apply(
         waiters.tell(key, || Told::Applied { offset, notice });
     }
     Ok(())
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text").to_owned()
 }
 
 fn pass_on_definitions(

@@ -27,7 +27,7 @@ pub use journal::JournalPart;
 pub use write::NewRecord;
 
 /// How long one request may take, before the cluster counts as unreachable.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a topic may take to be read to its end.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -185,7 +185,7 @@ impl Site {
         Ok(lacking)
     }
 
-    fn consumer(&self, isolation: Isolation) -> Result<BaseConsumer<EndsAreNoErrors>, SiteError> {
+    pub(crate) fn consumer(&self, isolation: Isolation) -> Result<BaseConsumer<EndsAreNoErrors>, SiteError> {
         let mut config = self.settings.replay_consumer(isolation);
         // For a person who asks now, the present end is enough.
         config.set("enable.partition.eof", "true");
@@ -233,7 +233,7 @@ impl Site {
             .map_err(|cause| self.failure("read a topic", &cause))
     }
 
-    fn failure(&self, doing: &'static str, cause: &KafkaError) -> SiteError {
+    pub(crate) fn failure(&self, doing: &'static str, cause: &KafkaError) -> SiteError {
         SiteError::Kafka { doing, bootstrap: self.settings.bootstrap().to_owned(), cause: cause.clone() }
     }
 }
