@@ -45,9 +45,9 @@ impl Rows for Tx<'_> {
         };
         record.held = None;
         if record.version == 0 {
-            self.remove(row.as_bytes())?
+            self.remove(row.as_bytes())?;
         } else {
-            self.write(row, &record)?
+            self.write(row, &record)?;
         }
         Ok(true)
     }
