@@ -26,6 +26,7 @@ use crate::telemetry::Observer;
 
 pub(crate) use inbox_check::{headers_of, timestamp_ms};
 pub use lookahead::{Looking, Skip};
+pub(crate) use producer::CheckpointProducer;
 
 /// What the thread says.
 #[derive(Debug)]

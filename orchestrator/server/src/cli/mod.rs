@@ -39,13 +39,14 @@ mod dev;
 mod doctor;
 mod doubt;
 mod kafka;
+mod kafka_only;
 mod logs;
 mod operator;
 mod outbox;
 mod participant;
 mod participant_check;
-mod points;
 mod predict;
+mod rebuild;
 mod reload;
 mod server;
 mod shard;
@@ -126,6 +127,8 @@ enum Command {
     /// What no shard could take: look at it, send it again, discard it.
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
+    /// Write the state of a shard anew, from its inbox: for one that has halted with SAG-001.
+    Rebuild(rebuild::RebuildArgs),
     /// Raise the level of all shards, after every server has been rolled out.
     Level(shard::LevelArgs),
     /// The numbers the shards use.
@@ -244,6 +247,7 @@ impl Command {
             Self::Resolve(args) => verbs::resolve(&args, printer),
             Self::Skip(args) => shard::skip(&args, printer),
             Self::DeadLetters(command) => dead_letters::run(&command, printer),
+            Self::Rebuild(args) => rebuild::run(&args, printer),
             Self::Level(args) => shard::level(&args, printer),
             Self::Settings(command) => shard::settings(command, printer),
             Self::Outbox(args) => outbox::run(args, printer),
