@@ -33,11 +33,13 @@ pub fn unknown(
     let is_unknown = |name: &&String| {
         !known.contains(name) && !OF_TESTS.contains(&name.as_str()) && !is_of_kubernetes(name)
     };
+    // What all begin with makes none of them similar.
+    let ends: Vec<String> = known.iter().map(|name| name.trim_start_matches(BEGIN).to_owned()).collect();
     names
         .iter()
         .filter(is_unknown)
-        .map(|name| match similar(name, &known) {
-            Some(meant) => format!("nobody reads {name}; did you mean {meant}?"),
+        .map(|name| match similar(name.trim_start_matches(BEGIN), &ends) {
+            Some(meant) => format!("nobody reads {name}; did you mean {BEGIN}{meant}?"),
             None => format!("nobody reads {name}"),
         })
         .collect()
