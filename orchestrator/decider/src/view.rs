@@ -15,9 +15,6 @@ use crate::shard::Shard;
 use crate::timers::Timers;
 use crate::transaction::{Branch, BranchPhase, DefinitionId, Phase, Transaction};
 
-/// What an open transaction can be.
-pub const STATUSES: [&str; 4] = ["running", "committing", "rolling-back", "stuck"];
-
 /// One transaction, open or remembered.
 #[derive(Debug, Clone, Serialize)]
 pub struct TransactionView {
@@ -140,13 +137,6 @@ impl Shard {
             || branch.phase.call().is_some_and(|call| call.operation == Operation::Compensate);
         let operation = if is_undone { Operation::Compensate } else { Operation::Execute };
         Some(child_id(&self.identity, transaction.birth, step.name.as_str(), operation, branch.begun))
-    }
-
-    /// Open transactions of a status (`None`: any), oldest first, after the one born at `after`.
-    pub fn list(&self, wanted: Option<&str>, after: i64, most: usize) -> Vec<TransactionView> {
-        let newer = self.open.range(after.saturating_add(1)..).map(|(_, transaction)| &**transaction);
-        let of_status = newer.filter(|transaction| wanted.is_none_or(|wanted| status(transaction) == wanted));
-        of_status.take(most).map(|transaction| self.view_of(transaction)).collect()
     }
 
     /// Everything below this inbox offset is folded in.

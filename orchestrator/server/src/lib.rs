@@ -25,5 +25,6 @@ pub mod metrics;
 pub mod predict;
 pub mod server;
 pub mod site;
+pub mod view;
 pub mod waiters;
 pub mod watch;
