@@ -371,11 +371,11 @@ impl Cause {
     }
 }
 
-/// The newest life of an id, preferring one that was not refused.
+/// The newest life of an id. A start that was refused is none.
 pub fn one(connection: &Connection, id: &TransactionId) -> Result<Option<Shown>, ViewError> {
     let text = format!(
-        "SELECT {COLUMNS} FROM transactions t INDEXED BY by_id WHERE t.id = ?1
-         ORDER BY t.status = {}, t.started_ms DESC, t.birth DESC LIMIT 1",
+        "SELECT {COLUMNS} FROM transactions t INDEXED BY by_id WHERE t.id = ?1 AND t.status <> {}
+         ORDER BY t.started_ms DESC, t.birth DESC LIMIT 1",
         Status::Refused.code()
     );
     let mut statement = connection.prepare_cached(&text)?;

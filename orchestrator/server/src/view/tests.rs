@@ -304,9 +304,18 @@ fn a_refused_start_is_no_life_of_its_id() {
     stage.record(&entry);
     stage.commit();
     assert_eq!(stage.one("o-1")["status"], "running");
-    assert_eq!(stage.listed(&of(Status::Refused)), ["o-1"]);
+    let other = json!({"offset": 10, "sequence": 0, "at": "2026-11-22T16:00:00Z", "input": "start",
+        "transaction": "o-2", "definition": "order@1", "reason": "too-old: x", "outcome": "refused"});
+    stage.record(&other);
+    stage.commit();
+    assert_eq!(stage.one("o-2"), Value::Null);
+    assert_eq!(stage.listed(&Filter { id_prefix: Some("o-1".to_owned()), ..of(Status::Refused) }), ["o-1"]);
+    assert_eq!(stage.listed(&of(Status::Refused)), ["o-1", "o-2"]);
     let counted = query::count(&stage.view(), &of(Status::Refused), &[By::Error]).unwrap();
-    assert_eq!(json!(counted), json!([{"error": "conflict", "transactions": 1}]));
+    assert_eq!(
+        json!(counted),
+        json!([{"error": "conflict", "transactions": 1}, {"error": "too-old", "transactions": 1}])
+    );
 }
 
 #[test]
