@@ -49,6 +49,17 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Shard `partition` of an installation, whose inbox is the topic `inbox`.
+    pub fn new(
+        instance: Uuid,
+        partition: Partition,
+        partitions: i32,
+        inbox: String,
+        secret: Option<ReplySecret>,
+    ) -> Self {
+        Self { instance, partition, partitions, replyto: format!("{inbox}/{partition}"), inbox, secret }
+    }
+
     /// HMAC-SHA-256 (RFC 2104) of the command's identity under the secret, in hexadecimal; `None` without a secret.
     pub fn reply_token(&self, address: &Address<'_>) -> Option<String> {
         let secret = self.secret.as_ref()?;

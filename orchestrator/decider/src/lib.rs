@@ -20,6 +20,7 @@ pub mod outbox;
 pub mod output;
 pub mod owner;
 pub mod planted;
+pub mod rebuild;
 pub mod restore;
 pub mod settings;
 pub mod shard;

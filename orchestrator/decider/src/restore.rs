@@ -85,39 +85,44 @@ pub struct Restored {
 pub struct StateReader {
     versions: BTreeMap<Key, Vec<Version>>,
     checkpoint: Option<CheckpointRecord>,
+    /// The last `\0checkpoint`, when it cannot be read.
+    damaged: Option<RestoreError>,
 }
 
 #[derive(Debug)]
 struct Version {
     as_of: i64,
     value: Option<Vec<u8>>,
+    /// It does not say as of when it is true.
+    damaged: Option<RestoreError>,
 }
 
 impl StateReader {
-    /// Takes one record. `as_of` is the value of the header [`AS_OF`].
-    pub fn read(
-        &mut self,
-        key: &[u8],
-        as_of: Option<&[u8]>,
-        value: Option<&[u8]>,
-    ) -> Result<(), RestoreError> {
+    /// Takes one record. `as_of` is the value of the header [`AS_OF`]. One that cannot be read is told of by [`Self::prove`],
+    /// unless its key is written again behind it: so a state can be rebuilt.
+    pub fn read(&mut self, key: &[u8], as_of: Option<&[u8]>, value: Option<&[u8]>) {
         if key == BARRIER_KEY || key == INSTANCE_KEY {
-            return Ok(());
+            return;
         }
         if key == CHECKPOINT_KEY {
-            let head =
-                serde_json::from_slice(value.unwrap_or_default()).map_err(|error| damaged(key, error))?;
-            self.checkpoint = Some(head);
-            return Ok(());
+            match serde_json::from_slice(value.unwrap_or_default()) {
+                Ok(head) => (self.checkpoint, self.damaged) = (Some(head), None),
+                Err(error) => self.damaged = Some(damaged(key, error)),
+            }
+            return;
         }
-        let as_of = as_of
-            .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
-            .ok_or_else(|| damaged(key, format!("header {AS_OF} is missing or no offset")))?;
+        let version = match as_of.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()) {
+            Some(as_of) => Version { as_of, value: value.map(<[u8]>::to_vec), damaged: None },
+            None => Version {
+                as_of: i64::MIN,
+                value: None,
+                damaged: Some(damaged(key, format!("header {AS_OF} is missing or no offset"))),
+            },
+        };
         let x = self.horizon();
         let versions = self.versions.entry(key.to_vec()).or_default();
-        versions.push(Version { as_of, value: value.map(<[u8]>::to_vec) });
+        versions.push(version);
         keep_what_may_count(versions, x);
-        Ok(())
     }
 
     /// X: what is true as of a later offset does not count.
@@ -130,6 +135,9 @@ impl StateReader {
 
     /// Proves that the state is all there is as of the last checkpoint.
     pub fn prove(self, identity: &Identity) -> Result<Proved, RestoreError> {
+        if let Some(error) = self.damaged {
+            return Err(error);
+        }
         let x = self.horizon();
         let mut again = Vec::new();
         let mut chosen: BTreeMap<Key, Version> = BTreeMap::new();
@@ -137,6 +145,9 @@ impl StateReader {
             keep_what_may_count(&mut versions, x);
             let is_ignored = versions.last().is_some_and(|version| version.as_of > x);
             let counts = versions.into_iter().next().filter(|version| version.as_of <= x);
+            if let Some(error) = counts.as_ref().and_then(|version| version.damaged.clone()) {
+                return Err(error);
+            }
             let counts = counts.filter(|version| version.value.is_some());
             if is_ignored && !planted::is(Defect::IgnoredNotRewritten) {
                 let as_of = counts.as_ref().map_or(x, |version| version.as_of);

@@ -178,7 +178,7 @@ impl StateTopic {
         for (key, as_of, value) in &self.records {
             let as_of = as_of.to_string();
             let header = (key != CHECKPOINT_KEY).then_some(as_of.as_bytes());
-            reader.read(key, header, value.as_deref()).unwrap();
+            reader.read(key, header, value.as_deref());
         }
         let restored = reader.finish(golden.head.identity());
         restored.unwrap_or_else(|error| panic!("{}: {error}\n{NEW_LEVEL}", golden.head.golden))

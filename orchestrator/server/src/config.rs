@@ -9,6 +9,8 @@ use sagamore_kafka::client::ClientSettings;
 use sagamore_schemas::topics::{Prefix, Topic};
 use uuid::Uuid;
 
+use crate::site::Site;
+
 /// Everything a server needs to know.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
@@ -48,6 +50,11 @@ pub struct Installation {
 }
 
 impl Installation {
+    /// Where it is.
+    pub fn site(&self) -> Site {
+        Site { settings: self.config.kafka.clone(), prefix: self.config.prefix.clone() }
+    }
+
     /// The name of one of our topics.
     pub fn topic(&self, topic: Topic) -> String {
         topic.name(&self.config.prefix)

@@ -23,6 +23,7 @@ pub mod halt;
 pub mod lane;
 pub mod metrics;
 pub mod predict;
+pub mod rebuild;
 pub mod server;
 pub mod site;
 pub mod view;

@@ -94,7 +94,8 @@ pub(crate) fn spawn(
         }
         Database::Sqlite(path) if kind == Kind::Replica => {
             let store = SqliteStore::open(path, replica::tables)?;
-            let replica = replica::Replica::new(Votes::Holds, settings);
+            let replica =
+                replica::Replica::new(Votes::Holds, &settings.runtime.participant, &settings.injection);
             let handle = Runtime::spawn(replica, store.clone(), &settings.runtime)?;
             Ok((handle, DurableStore::Sqlite(store)))
         }

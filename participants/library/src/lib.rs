@@ -24,8 +24,10 @@ pub mod store;
 
 pub use participant::{Effect, Fault, Open, Participant, read_data};
 #[cfg(feature = "kafka")]
-pub use runtime::kafka_only::{KafkaOnly, KafkaOnlySettings};
+pub use runtime::kafka_only::{KafkaOnly, KafkaOnlySettings, TableError, read_table};
 #[cfg(feature = "kafka")]
 pub use runtime::{Counters, Forgotten, Handle, Runtime, RuntimeError, Settings, WhenAway};
+#[cfg(feature = "kafka")]
+pub use sagamore_kafka::client::ClientSettings;
 pub use sagamore_schemas::wire::{Command, Operation, Payload};
 pub use store::memory;

@@ -256,8 +256,8 @@ fn identity() -> sagamore_decider::identity::Identity {
 fn read_keys(bytes: &[u8]) {
     let mut reader = StateReader::default();
     for key in bytes.split(|byte| *byte == b'\n') {
-        reader.read(key, Some(b"1"), Some(b"{}")).unwrap();
-        reader.read(key, Some(b"2"), Some(b"")).unwrap();
+        reader.read(key, Some(b"1"), Some(b"{}"));
+        reader.read(key, Some(b"2"), Some(b""));
     }
     black_box(reader.finish(identity()).is_ok());
 }

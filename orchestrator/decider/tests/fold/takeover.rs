@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use sagamore_decider::checkpoint::{Draft, StateRecord};
 use sagamore_decider::output::Output;
+use sagamore_decider::rebuild::{StateImage, contradiction};
 use sagamore_decider::restore::{Proved, StateReader};
 use sagamore_decider::shard::Shard;
-use sagamore_schemas::log::CHECKPOINT_KEY;
+use sagamore_schemas::log::{CHECKPOINT_KEY, CheckpointRecord};
 
 use crate::harness::{Happening, IDS, Life, StateTopic, definition_json, happening, identity, state_of};
 
@@ -37,6 +38,11 @@ enum Blow {
         percent: u8,
         tombstones: bool,
     },
+    /// It dies, and somebody deletes some of the state; it is rebuilt from the inbox, by checkpoints of other inputs.
+    Rebuild {
+        lost: u8,
+        every: u8,
+    },
 }
 
 fn blow() -> impl Strategy<Value = Blow> {
@@ -46,6 +52,7 @@ fn blow() -> impl Strategy<Value = Blow> {
         4 => (0u8..4).prop_map(|owed| Blow::Commit { owed }),
         2 => (any::<u8>(), any::<u8>()).prop_map(|(records, order)| Blow::Part { records, order }),
         1 => any::<u8>().prop_map(|again| Blow::Crash { again }),
+        1 => (any::<u8>(), 1u8..9).prop_map(|(lost, every)| Blow::Rebuild { lost, every }),
         1 => (0u8..=100, any::<bool>()).prop_map(|(percent, tombstones)| Blow::Compact { percent, tombstones }),
     ]
 }
@@ -80,7 +87,7 @@ impl Succession<'_> {
         for (key, as_of, value) in &self.topic {
             let as_of = as_of.to_string();
             let header = (key != CHECKPOINT_KEY).then_some(as_of.as_bytes());
-            reader.read(key, header, value.as_deref()).unwrap();
+            reader.read(key, header, value.as_deref());
         }
         reader.prove(&identity()).unwrap()
     }
@@ -140,6 +147,37 @@ impl Succession<'_> {
         all.iter().rev().take(count.into()).rev().map(|output| (*output).clone()).collect()
     }
 
+    /// Every so manieth record is lost, `\0checkpoint` as well.
+    fn lose_and_rebuild(&mut self, lost: u8, every: u8) {
+        let head = self.topic.iter().rev().find(|(key, _, _)| key == CHECKPOINT_KEY);
+        let Some((_, x, head)) = head.cloned() else { return };
+        let before: CheckpointRecord = serde_json::from_slice(&head.unwrap()).unwrap();
+        let mut number = 0;
+        self.topic.retain(|_| {
+            number += 1;
+            number % (usize::from(lost) + 2) > 0
+        });
+        let mut shard = Shard::new(identity());
+        let mut image = StateImage::default();
+        let mut since = 0;
+        for (offset, logged) in self.life.log.iter().enumerate().take(usize::try_from(x).unwrap()) {
+            shard.apply(&logged.record(offset), &mut Vec::new());
+            if offset % usize::from(every) == 0
+                && let Some(draft) = shard.draft(since)
+            {
+                since = shard.next_offset();
+                image.write(shard.complete(draft, &[]).state);
+            }
+        }
+        let present: Vec<Vec<u8>> = self.topic.iter().map(|(key, _, _)| key.clone()).collect();
+        let rebuilt = image.finish(&mut shard, &present, &self.owed.iter().collect::<Vec<_>>());
+        assert_eq!(contradiction(&before, &rebuilt), None);
+        for record in rebuilt.state.into_iter().chain([rebuilt.last]) {
+            self.topic.push((record.key, record.as_of, record.value));
+        }
+        self.hiding = 0;
+    }
+
     /// What the cleaner leaves of a part that is older than the lag; what hides something is younger than that.
     fn compact(&mut self, percent: u8, tombstones: bool) {
         let old = self.topic.len() - self.hiding;
@@ -175,6 +213,11 @@ fn check(definition: &str, happenings: &[Happening], blows: &[Blow]) {
                 continue;
             }
             Blow::Compact { percent, tombstones } => succession.compact(percent, tombstones),
+            Blow::Rebuild { lost, every } => {
+                succession.lose_and_rebuild(lost, every);
+                owner = succession.take_over(lost);
+                continue;
+            }
         }
         let mut outputs = Vec::new();
         owner.shard.apply(&life.log[offset].record(offset), &mut outputs);

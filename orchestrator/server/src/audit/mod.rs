@@ -21,12 +21,22 @@
 //! Deliberately absent: rules of its own. Whatever a fold may say, `sagamore_decider` says.
 
 mod compare;
+mod fold;
 mod replay;
+mod sent;
+mod state;
 mod topics;
 mod verify;
 
 pub mod trace;
 
+pub(crate) use compare::{Entries, Outputs};
 pub use compare::{Finding, Kind, Tally};
-pub use replay::{Replay, ReplayError, ReplayedShard};
-pub use verify::{AuditError, Report, ShardReport, Span, verify};
+pub(crate) use fold::Folder;
+pub use fold::{AuditError, Progress};
+pub use replay::ReplayError;
+pub(crate) use replay::{Entered, Wanted};
+pub(crate) use sent::sent;
+pub use state::{Believed, Moment, Question, state};
+pub(crate) use topics::{Stretch, read, stretches};
+pub use verify::{Report, ShardReport, Span, verify};

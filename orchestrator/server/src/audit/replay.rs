@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sagamore_decider::identity::Identity;
 use sagamore_decider::output::{Destination, Output, Record};
+use sagamore_decider::rebuild::StateImage;
 use sagamore_decider::shard::Shard;
 use sagamore_schemas::ids::Time;
 use sagamore_schemas::log::{Digest128, Digest256, Sealed};
@@ -87,9 +88,19 @@ pub struct Replay {
     taken: i64,
     replayed: ReplayedShard,
     scratch: Vec<Output>,
-    /// Entries whose text is wanted.
-    wanted: BTreeSet<(i64, u32)>,
+    wanted: Wanted,
     topics: BTreeMap<Destination, String>,
+}
+
+/// What of a fold is kept in words, not as a digest alone.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Entries, by offset and sequence.
+    pub entries: BTreeSet<(i64, u32)>,
+    /// Outputs, by content.
+    pub outputs: BTreeSet<Digest128>,
+    /// All that a state topic would hold.
+    pub state: bool,
 }
 
 /// What a fold has said.
@@ -105,11 +116,15 @@ pub struct ReplayedShard {
     pub inputs: u64,
     /// Texts of entries that were wanted.
     pub texts: BTreeMap<(i64, u32), String>,
+    /// Outputs that were wanted.
+    pub outputs: Vec<Output>,
+    /// What a state topic would hold, if that was wanted; of the last inputs not all.
+    pub state: StateImage,
 }
 
 impl Replay {
     /// From the beginning of an inbox partition.
-    pub fn new(identity: Identity, prefix: Prefix, skips: BTreeMap<i64, Skip>) -> Self {
+    pub fn new(identity: Identity, prefix: Prefix, skips: BTreeMap<i64, Skip>, wanted: Wanted) -> Self {
         let partition = identity.partition.0;
         Self {
             shard: Shard::new(identity),
@@ -119,21 +134,9 @@ impl Replay {
             taken: 0,
             replayed: ReplayedShard::default(),
             scratch: Vec::new(),
-            wanted: BTreeSet::new(),
+            wanted,
             topics: BTreeMap::new(),
         }
-    }
-
-    /// Keeps the text of these entries.
-    #[must_use]
-    pub fn wanting(mut self, wanted: BTreeSet<(i64, u32)>) -> Self {
-        self.wanted = wanted;
-        self
-    }
-
-    /// The shard as it is now.
-    pub fn shard(&self) -> &Shard {
-        &self.shard
     }
 
     /// The next record. After an error it is of no use any more.
@@ -160,6 +163,9 @@ impl Replay {
                 .or_insert_with(|| topic_of(&self.prefix, &output.destination));
             let (content, name) = digests(topic, &output);
             self.replayed.said.push(Said { content, name, cause: offset, at, partition });
+            if self.wanted.outputs.contains(&content) {
+                self.replayed.outputs.push(output);
+            }
         }
         if let Some(value) = record.value.filter(|value| contains(value, b"undeliverable"))
             && let Ok(Input::Undeliverable(lost)) = read_input(Some(value))
@@ -183,11 +189,15 @@ impl Replay {
         let Some(draft) = self.shard.draft(self.taken) else { return Ok(()) };
         self.taken = self.shard.next_offset();
         let before = self.replayed.entries.len();
-        for (_, record) in self.shard.complete(draft, &[]).journal {
+        let checkpoint = self.shard.complete(draft, &[]);
+        if self.wanted.state {
+            self.replayed.state.write(checkpoint.state);
+        }
+        for (_, record) in checkpoint.journal {
             for sealed in serde_json::from_slice::<Vec<Sealed>>(&record)? {
                 let Place { offset, sequence, at } = Place::of(sealed.entry.get())?;
                 self.replayed.entries.push(Entered { offset, sequence, at, chain: sealed.chain });
-                if self.wanted.contains(&(offset, sequence)) {
+                if self.wanted.entries.contains(&(offset, sequence)) {
                     self.replayed.texts.insert((offset, sequence), sealed.entry.get().to_owned());
                 }
             }

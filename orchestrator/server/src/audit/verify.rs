@@ -1,53 +1,27 @@
 //! The whole of it: every shard folded, every topic read, and what came of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::message::Message;
-use sagamore_decider::identity::{Identity, ReplySecret};
-use sagamore_decider::output::Record;
-use sagamore_decider::takeover::{TakeoverError, check_secret};
+use sagamore_decider::identity::ReplySecret;
 use sagamore_kafka::client::Isolation;
-use sagamore_kafka::topics::Instance;
-use sagamore_schemas::ids::{Partition, Time};
+use sagamore_schemas::ids::Time;
 use sagamore_schemas::log::{CheckpointRecord, Digest128};
 use sagamore_schemas::topics::Topic;
 use serde::Serialize;
 
 use super::compare::{Entries, Finding, Kind, Outputs, Tally};
-use super::replay::{Replay, ReplayError, ReplayedShard, content_of, id_of};
+use super::fold::{AuditError, Fold, Folder, PROGRESS_EVERY, Places, Progress};
+use super::replay::{ReplayedShard, Wanted, content_of, id_of};
 use super::topics::{Stretch, in_parallel, read, stretches};
 use crate::checkpointer::{Skip, headers_of, timestamp_ms};
-use crate::site::{Newest, Site, SiteError};
+use crate::site::{Newest, Site};
 
 /// Findings that are told one by one; the others are counted.
 const FINDINGS_TOLD_MAX: usize = 100;
 /// How much of what was found is told.
 const TOLD_BYTES_MAX: usize = 2_000;
-/// Records after which progress is told.
-const PROGRESS_EVERY: u64 = 1_000;
-
-/// Why there is no verdict.
-#[derive(Debug, thiserror::Error)]
-pub enum AuditError {
-    /// The topics cannot be read.
-    #[error(transparent)]
-    Site(#[from] SiteError),
-    /// A fold begins where the inbox begins.
-    #[error("inbox {partition} begins at offset {low}: what came before is gone, and a fold needs it")]
-    InboxCut {
-        /// The shard.
-        partition: i32,
-        /// Its first offset.
-        low: i64,
-    },
-    /// What was sent cannot be told again without it.
-    #[error("{0}: give --reply-token-secret-file")]
-    Secret(TakeoverError),
-    /// The fold does not go on.
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
-}
 
 /// From when to when.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -112,17 +86,18 @@ pub fn verify(
     secret: Option<&ReplySecret>,
     span: Span,
     threads: usize,
-    progress: &(dyn Fn(u64, u64) + Sync),
+    progress: Progress<'_>,
 ) -> Result<Report, AuditError> {
     let begun = Instant::now();
-    let audit = Audit { site, secret, span, threads, instance: site.instance()?, progress };
+    let folder = Folder::new(site, secret, progress)?;
+    let audit = Audit { site, folder: &folder, span, threads, progress };
     // In this order. What a checkpoint has folded in was sent before it; what was sent has its cause in the inbox: so
     // nothing that comes meanwhile looks wrong.
     let newest = site.newest_checkpoints()?;
     let checkpoints = checkpoints_of(&newest);
     let (journals, told) = audit.topics()?;
-    let inbox = audit.inbox()?;
-    let folds = audit.fold_all(&inbox)?;
+    let inbox = folder.inbox()?;
+    let folds = folder.fold_all(&inbox, threads, None, Folded::of)?;
     let took = begun.elapsed();
     let mut report = Report {
         clean: false,
@@ -183,35 +158,32 @@ fn per_second(count: u64, took: Duration) -> u64 {
 
 struct Audit<'a> {
     site: &'a Site,
-    secret: Option<&'a ReplySecret>,
+    folder: &'a Folder<'a>,
     span: Span,
     threads: usize,
-    instance: Instance,
-    progress: &'a (dyn Fn(u64, u64) + Sync),
+    progress: Progress<'a>,
 }
 
-/// A shard that was folded.
-struct Fold {
+/// A fold without its shard.
+struct Folded {
     partition: i32,
     replayed: ReplayedShard,
     next_offset: i64,
     open: usize,
     stopped: Option<String>,
-    /// What stands in this inbox.
     found: Vec<Digest128>,
     skips: BTreeMap<i64, Skip>,
 }
 
-impl Audit<'_> {
-    fn inbox(&self) -> Result<Vec<Stretch>, AuditError> {
-        let name = self.site.topic(Topic::Inbox);
-        let inbox = stretches(self.site, |topic| topic == name)?;
-        match inbox.iter().find(|stretch| stretch.low > 0) {
-            Some(cut) => Err(AuditError::InboxCut { partition: cut.partition, low: cut.low }),
-            None => Ok(inbox),
-        }
+impl Folded {
+    fn of(fold: Fold) -> Self {
+        let Fold { partition, shard, replayed, stopped, found, skips } = fold;
+        let (next_offset, open) = (shard.next_offset(), shard.open_count());
+        Self { partition, replayed, next_offset, open, stopped, found, skips }
     }
+}
 
+impl Audit<'_> {
     /// Journals; and whatever outputs go to, but for the inbox.
     fn topics(&self) -> Result<(Vec<Stretch>, Vec<Stretch>), AuditError> {
         let journal = self.site.topic(Topic::Journal);
@@ -223,103 +195,10 @@ impl Audit<'_> {
         Ok(all.into_iter().partition(|stretch| stretch.topic == journal))
     }
 
-    fn fold_all(&self, inbox: &[Stretch]) -> Result<Vec<Fold>, AuditError> {
-        let total: u64 = inbox.iter().map(Stretch::span).sum();
-        let mut folds = in_parallel(inbox, self.threads, |stretch| self.fold(stretch, total))?;
-        folds.sort_by_key(|fold| fold.partition);
-        Ok(folds)
-    }
-
-    /// Up to the end, or to a record that nobody has passed over.
-    fn fold(&self, stretch: &Stretch, total: u64) -> Result<Fold, AuditError> {
-        let mut skips = BTreeMap::new();
-        let mut stretch = stretch.clone();
-        let mut stopped = None;
-        loop {
-            match self.fold_once(&stretch, skips.clone(), BTreeSet::new(), total) {
-                Err(AuditError::Replay(ReplayError::Panic { partition, offset, cause })) => {
-                    // What panicked is of no use any more: once more, over it or up to it.
-                    if let Some(skip) = self.skip_of(&stretch, offset)? {
-                        skips.insert(offset, skip);
-                    } else {
-                        stopped = Some(ReplayError::Panic { partition, offset, cause }.to_string());
-                        stretch.end = offset;
-                    }
-                }
-                Err(AuditError::Replay(error @ ReplayError::Level { offset, .. })) => {
-                    stopped = Some(error.to_string());
-                    stretch.end = offset;
-                }
-                folded => return folded.map(|fold| Fold { stopped, skips, ..fold }),
-            }
-        }
-    }
-
-    fn fold_once(
-        &self,
-        stretch: &Stretch,
-        skips: BTreeMap<i64, Skip>,
-        wanted: BTreeSet<(i64, u32)>,
-        total: u64,
-    ) -> Result<Fold, AuditError> {
-        let Instance { instance, partitions, .. } = self.instance;
-        let identity = Identity {
-            instance,
-            partition: Partition(stretch.partition),
-            partitions: i32::from(partitions.get()),
-            replyto: format!("{}/{}", stretch.topic, stretch.partition),
-            inbox: stretch.topic.clone(),
-            secret: self.secret.cloned(),
-        };
-        let mut replay = Replay::new(identity, self.site.prefix.clone(), skips).wanting(wanted);
-        let mut found = Vec::new();
-        let mut wrong = None;
-        let mut read_since = 0;
-        read(self.site, stretch, Isolation::ReadUncommitted, |message| {
-            let headers = headers_of(message);
-            let (key, value) = (message.key(), message.payload());
-            let timestamp = Time::from_epoch_ms(timestamp_ms(message.timestamp()));
-            let record = Record { offset: message.offset(), timestamp, key, value, headers: &headers };
-            found.push(content_of(&stretch.topic, key, value, &headers));
-            wrong = replay.apply(&record).err();
-            read_since += 1;
-            if read_since == PROGRESS_EVERY {
-                (self.progress)(std::mem::take(&mut read_since), total);
-            }
-            wrong.is_none()
-        })?;
-        (self.progress)(read_since, total);
-        if let Some(error) = wrong {
-            return Err(error.into());
-        }
-        let (replayed, shard) = replay.finish()?;
-        check_secret(shard.settings(), self.secret).map_err(AuditError::Secret)?;
-        Ok(Fold {
-            partition: stretch.partition,
-            replayed,
-            next_offset: shard.next_offset(),
-            open: shard.open_count(),
-            stopped: None,
-            found,
-            skips: BTreeMap::new(),
-        })
-    }
-
-    /// Whether an operator has passed over this record, later in the same inbox.
-    fn skip_of(&self, stretch: &Stretch, offset: i64) -> Result<Option<Skip>, SiteError> {
-        let after = Stretch { low: offset + 1, ..stretch.clone() };
-        let mut found = None;
-        read(self.site, &after, Isolation::ReadUncommitted, |message| {
-            found = Skip::read(message.payload()).filter(|skip| skip.offset == offset);
-            found.is_none()
-        })?;
-        Ok(found)
-    }
-
     fn compare_journals(
         &self,
         journals: &[Stretch],
-        folds: &[Fold],
+        folds: &[Folded],
         checkpoints: &Checkpoints<'_>,
         report: &mut Report,
     ) -> Result<(), AuditError> {
@@ -367,7 +246,7 @@ impl Audit<'_> {
     fn compare_journal(
         &self,
         stretch: &Stretch,
-        fold: &Fold,
+        fold: &Folded,
         next_offset: i64,
         total: u64,
     ) -> Result<(Tally, Vec<Finding>), AuditError> {
@@ -416,7 +295,7 @@ impl Audit<'_> {
     fn compare_outputs(
         &self,
         topics: &[Stretch],
-        folds: &[Fold],
+        folds: &[Folded],
         checkpoints: &Checkpoints<'_>,
         report: &mut Report,
     ) -> Result<(), AuditError> {
@@ -516,7 +395,7 @@ impl Audit<'_> {
     fn say_what_should_be(
         &self,
         inbox: &[Stretch],
-        folds: &[Fold],
+        folds: &[Folded],
         report: &mut Report,
     ) -> Result<(), AuditError> {
         let journal = self.site.topic(Topic::Journal);
@@ -528,12 +407,14 @@ impl Audit<'_> {
             });
             let mut wrong: Vec<&mut Finding> = wrong.collect();
             let place = |finding: &Finding| Some((finding.cause?, finding.sequence?));
-            let wanted: BTreeSet<_> = wrong.iter().filter_map(|finding| place(finding)).collect();
-            let Some((last, _)) = wanted.last() else { continue };
+            let entries: Places = wrong.iter().filter_map(|finding| place(finding)).collect();
+            let Some((last, _)) = entries.last() else { continue };
             let stretch = Stretch { end: last + 1, ..stretch.clone() };
             let skips =
                 folds.iter().find(|fold| fold.partition == stretch.partition).map(|fold| fold.skips.clone());
-            let fold = self.fold_once(&stretch, skips.unwrap_or_default(), wanted, stretch.span())?;
+            let (skips, span) = (skips.unwrap_or_default(), stretch.span());
+            let wanted = Wanted { entries, ..Wanted::default() };
+            let fold = self.folder.fold_once(&stretch, None, skips, wanted, span)?;
             for finding in &mut wrong {
                 finding.said =
                     place(finding).and_then(|place| fold.replayed.texts.get(&place)).map(|text| cut(text));

@@ -24,6 +24,7 @@ use crate::halt::Halt;
 
 pub(crate) use inbox_check::{headers_of, timestamp_ms};
 pub use lookahead::{Looking, Skip};
+pub(crate) use producer::CheckpointProducer;
 
 /// What the thread says.
 #[derive(Debug)]

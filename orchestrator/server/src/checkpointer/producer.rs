@@ -7,11 +7,12 @@ use sagamore_decider::checkpoint::{Checkpoint, StateRecord};
 use sagamore_kafka::transactions::{TransactionError, Transactions};
 use sagamore_schemas::log::{AS_OF, BARRIER_KEY};
 use sagamore_schemas::topics::Topic;
+use uuid::Uuid;
 
 use super::Failure;
-use crate::config::Installation;
+use crate::site::Site;
 
-pub(super) struct CheckpointProducer {
+pub(crate) struct CheckpointProducer {
     transactions: Transactions,
     partition: i32,
     state: String,
@@ -20,24 +21,20 @@ pub(super) struct CheckpointProducer {
 
 impl CheckpointProducer {
     /// Of one shard; it has to fence before it may write.
-    pub(super) fn new(installation: &Installation, partition: i32) -> Result<Self, Failure> {
-        let id = format!("{}-{}-{partition}", installation.config.prefix, installation.instance);
-        let transactions = Transactions::new(&installation.config.kafka.checkpoint_producer(&id))?;
-        Ok(Self {
-            transactions,
-            partition,
-            state: installation.topic(Topic::State),
-            journal: installation.topic(Topic::Journal),
-        })
+    pub(crate) fn new(site: &Site, instance: Uuid, partition: i32) -> Result<Self, Failure> {
+        let id = format!("{}-{instance}-{partition}", site.prefix);
+        let transactions = Transactions::new(&site.settings.checkpoint_producer(&id))?;
+        let (state, journal) = (site.topic(Topic::State), site.topic(Topic::Journal));
+        Ok(Self { transactions, partition, state, journal })
     }
 
     /// Fences the former owner and ends its open Kafka transaction.
-    pub(super) fn fence(&self) -> Result<(), Failure> {
+    pub(crate) fn fence(&self) -> Result<(), Failure> {
         Ok(self.transactions.fence()?)
     }
 
     /// Writes the barrier up to which the state is to be read.
-    pub(super) fn write_barrier(&self, value: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn write_barrier(&self, value: &[u8]) -> Result<(), Failure> {
         self.transactions.run(|| {
             self.send(BaseRecord::to(&self.state).key(BARRIER_KEY).payload(value))?;
             self.send(BaseRecord::to(&self.journal).key(BARRIER_KEY).payload(value))?;
@@ -46,7 +43,7 @@ impl CheckpointProducer {
     }
 
     /// Writes what a part of a checkpoint hides.
-    pub(super) fn write_again(&self, records: &[StateRecord]) -> Result<(), Failure> {
+    pub(crate) fn write_again(&self, records: &[StateRecord]) -> Result<(), Failure> {
         self.transactions.run(|| {
             records.iter().try_for_each(|record| self.send_state(record))?;
             self.delivered()
@@ -54,7 +51,7 @@ impl CheckpointProducer {
     }
 
     /// Writes a checkpoint.
-    pub(super) fn write(&self, checkpoint: &Checkpoint) -> Result<(), Failure> {
+    pub(crate) fn write(&self, checkpoint: &Checkpoint) -> Result<(), Failure> {
         self.transactions.run(|| {
             for part in checkpoint.parts() {
                 for (key, value) in part.journal {

@@ -30,16 +30,15 @@ pub(super) fn take_over(
     installation: &Installation,
     partition: i32,
 ) -> Result<(CheckpointProducer, Restored, i64), Failure> {
-    let identity = Identity {
-        instance: installation.instance,
-        partition: Partition(partition),
-        partitions: installation.partitions,
-        replyto: format!("{}/{partition}", installation.topic(Topic::Inbox)),
-        inbox: installation.topic(Topic::Inbox),
-        secret: installation.config.reply_secret.clone(),
-    };
+    let identity = Identity::new(
+        installation.instance,
+        Partition(partition),
+        installation.partitions,
+        installation.topic(Topic::Inbox),
+        installation.config.reply_secret.clone(),
+    );
     let mut takeover = Takeover::new(identity, Uuid::new_v4(), installation.client_id.clone());
-    let producer = CheckpointProducer::new(installation, partition)?;
+    let producer = CheckpointProducer::new(&installation.site(), installation.instance, partition)?;
     loop {
         match takeover.ask() {
             Ask::Fence => {

@@ -3,22 +3,37 @@
 use clap::Args;
 use sagamore_examples::replica::{Comparison, Difference, Found, Place, PlaceError, compare};
 
+use sagamore_participant::TableError;
+
 use super::exit::{Exit, Failure, Outcome};
 use super::output::{self, Printer};
 
 /// Which ones.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// URLs of PostgreSQL and files of SQLite: two or more.
+    /// URLs of PostgreSQL, files of SQLite, tables that are topics (kafka://HOST:PORT/TOPIC): two or more.
     #[arg(value_name = "REPLICA", required = true, num_args = 2..)]
     replicas: Vec<Place>,
+    /// A property of librdkafka for topics, such as `security.protocol=ssl`; in the variable, one per line.
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = '\n')]
+    kafka_config: Vec<String>,
 }
 
 /// Looks at each row of each; ends with 10 if any is different.
 pub fn run(args: &CompareArgs, printer: Printer) -> Outcome {
-    let comparison = compare(&args.replicas).map_err(|error| {
+    let mut places = args.replicas.clone();
+    for place in &mut places {
+        if let Place::Topic(clients, _) = place {
+            let overrides = args.kafka_config.iter().map(String::as_str).filter(|text| !text.is_empty());
+            **clients = clients.as_ref().clone().with_overrides(overrides)?;
+        }
+    }
+    let comparison = compare(&places).map_err(|error| {
         let exit = match &error {
             PlaceError::Postgres(error) if error.is_away() => Exit::Unreachable,
+            PlaceError::Topic(TableError::Missing(_)) => Exit::NotFound,
+            PlaceError::Topic(_) => Exit::Unreachable,
+            PlaceError::NoTopic(_) => Exit::Usage,
             PlaceError::Postgres(_) | PlaceError::Sqlite(_) => Exit::Unexpected,
         };
         Failure::new(exit, error)

@@ -33,13 +33,14 @@ mod demo;
 mod dev;
 mod doubt;
 mod kafka;
+mod kafka_only;
 mod logs;
 mod operator;
 mod outbox;
 mod participant;
 mod participant_check;
-mod points;
 mod predict;
+mod rebuild;
 mod server;
 mod shard;
 mod signals;
@@ -107,6 +108,8 @@ enum Command {
     Resolve(verbs::ResolveArgs),
     /// Pass over one inbox record on which a shard halted.
     Skip(shard::SkipArgs),
+    /// Write the state of a shard anew, from its inbox: for one that has halted with SAG-001.
+    Rebuild(rebuild::RebuildArgs),
     /// Raise the level of all shards, after every server has been rolled out.
     Level(shard::LevelArgs),
     /// The numbers the shards use.
@@ -209,6 +212,7 @@ impl Command {
             Self::Retry(args) => verbs::verb(verbs::Verb::Retry, &args, printer),
             Self::Resolve(args) => verbs::resolve(&args, printer),
             Self::Skip(args) => shard::skip(&args, printer),
+            Self::Rebuild(args) => rebuild::run(&args, printer),
             Self::Level(args) => shard::level(&args, printer),
             Self::Settings(command) => shard::settings(command, printer),
             Self::Outbox(args) => outbox::run(args, printer),

@@ -17,8 +17,8 @@ use super::compare::{self, CompareArgs};
 use super::doubt::{self, DoubtCommand};
 use super::exit::{Exit, Failure, Outcome};
 use super::kafka::KafkaArgs;
+use super::kafka_only::{self, KafkaOnlyArgs, PointsArgs};
 use super::output::{self, Printer};
-use super::points::{self, PointsArgs};
 use super::{participant_check, signals};
 
 /// How often a database that is away is looked for.
@@ -39,6 +39,8 @@ pub enum ParticipantCommand {
     Replica(ExampleArgs),
     /// Keeps points of customers, on nothing but Kafka.
     Points(PointsArgs),
+    /// The same as replica, on nothing but Kafka: its rows are the topic <prefix>.tables.<name>.
+    LogReplica(KafkaOnlyArgs),
     /// Whether replicas are equal, row by row.
     Compare(CompareArgs),
     /// Plays coordinator against a participant in any language, and names the rules it breaks; then the exit code is 10.
@@ -123,7 +125,8 @@ pub fn run(command: &ParticipantCommand, printer: Printer) -> Outcome {
         ParticipantCommand::Shipping(args) => example(Kind::Shipping, args, printer),
         ParticipantCommand::Bank(args) => example(Kind::Bank, args, printer),
         ParticipantCommand::Replica(args) => example(Kind::Replica, args, printer),
-        ParticipantCommand::Points(args) => points::run(args, printer),
+        ParticipantCommand::Points(args) => kafka_only::points(args, printer),
+        ParticipantCommand::LogReplica(args) => kafka_only::log_replica(args, printer),
         ParticipantCommand::Compare(args) => compare::run(args, printer),
         ParticipantCommand::Check(args) => participant_check::run(args, printer),
         ParticipantCommand::Doubt(command) => doubt::run(command, printer),

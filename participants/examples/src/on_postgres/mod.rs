@@ -58,7 +58,7 @@ pub(crate) fn spawn(
         }
         Kind::Replica => {
             let store = open(url, votes, settings, replica::TABLES)?;
-            at_work(Replica::new(votes, settings), store, settings)
+            at_work(Replica::new(votes, &settings.runtime.participant, &settings.injection), store, settings)
         }
     }
 }

@@ -1,13 +1,17 @@
-//! Whether replicas are equal, row by row. It reads what is committed, a page at a time from each, and changes nothing.
+//! Whether replicas are equal, row by row. It reads what is committed, a page at a time from each, and changes nothing. A
+//! topic is read whole before, and held in memory: it has no order of names.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use sagamore_participant::store::sqlite::rusqlite::{self, Connection, OpenFlags};
+use sagamore_participant::{ClientSettings, TableError};
 use sagamore_participant_postgres::tokio_postgres::Config;
 use sagamore_participant_postgres::{Reader, SqlError};
 use serde::Serialize;
+
+use super::log::{self, Snapshot};
 
 /// Rows that are read at a time from each replica.
 const PAGE_ROWS: i64 = 1_000;
@@ -21,12 +25,19 @@ pub enum Place {
     Postgres(Box<Config>, String),
     /// A file.
     Sqlite(PathBuf),
+    /// `kafka://HOST:PORT,…/TOPIC`: the table of a replica that has nothing but Kafka.
+    Topic(Box<ClientSettings>, String),
 }
 
 impl FromStr for Place {
     type Err = PlaceError;
 
     fn from_str(text: &str) -> Result<Self, PlaceError> {
+        if let Some(place) = text.strip_prefix("kafka://") {
+            let parts = place.split_once('/').filter(|(hosts, topic)| !hosts.is_empty() && !topic.is_empty());
+            let Some((hosts, topic)) = parts else { return Err(PlaceError::NoTopic(text.to_owned())) };
+            return Ok(Self::Topic(Box::new(ClientSettings::new(hosts)), topic.to_owned()));
+        }
         if !text.starts_with("postgresql://") && !text.starts_with("postgres://") {
             return Ok(Self::Sqlite(text.into()));
         }
@@ -42,6 +53,7 @@ impl fmt::Display for Place {
         match self {
             Self::Postgres(_, host) => f.write_str(host),
             Self::Sqlite(path) => path.display().fmt(f),
+            Self::Topic(_, topic) => f.write_str(topic),
         }
     }
 }
@@ -55,6 +67,12 @@ pub enum PlaceError {
     /// What SQLite says.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    /// What Kafka says.
+    #[error(transparent)]
+    Topic(#[from] TableError),
+    /// Not the address of a topic.
+    #[error("{0}: a table is kafka://HOST:PORT/TOPIC")]
+    NoTopic(String),
 }
 
 /// What came of it.
@@ -124,6 +142,7 @@ pub fn compare(places: &[Place]) -> Result<Comparison, PlaceError> {
 enum Base {
     Postgres(Box<Reader>),
     Sqlite(Connection),
+    Topic(Snapshot),
 }
 
 /// One replica, read in the order of its names.
@@ -143,6 +162,7 @@ impl Pages {
                 let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
                 Base::Sqlite(Connection::open_with_flags(path, flags)?)
             }
+            Place::Topic(clients, topic) => Base::Topic(log::snapshot(clients, topic)?),
         };
         Ok(Self { base, page: Vec::new(), last: None, is_at_end: false })
     }
@@ -187,6 +207,8 @@ impl Base {
                 })?;
                 Ok(found.collect::<Result<_, _>>()?)
             }
+            // What has been compared is let go of: it comes only once.
+            Self::Topic(Snapshot { rows, .. }) => Ok(std::mem::take(rows).into_iter().collect()),
         }
     }
 
@@ -201,6 +223,7 @@ impl Base {
                 .first()
                 .map_or(0, |row| row.get(0)),
             Self::Sqlite(connection) => connection.query_row(text, [], |row| row.get(0))?,
+            Self::Topic(snapshot) => return Ok(snapshot.held),
         };
         Ok(u64::try_from(count).unwrap_or_default())
     }

@@ -9,18 +9,24 @@
 //!
 //! The answer is `{"version": from + 1}`. A row of another version, and one that another change holds, are refused as
 //! `conflict: …`: so no change is lost, and replicas that took part in the same changes are equal row by row, which
-//! [`compare`] looks at. A replica that is down when it is asked aborts the change everywhere, by the deadline; one that
+//! [`compare`] looks at. A replica without a database (`log`) also wants the `key` of its branch to be the row. A replica that is down when it is asked aborts the change everywhere, by the deadline; one that
 //! goes down after its vote catches up when it is back, for the decision is asked of it until it has answered.
 
 mod compare;
+mod log;
 mod postgres;
 mod sqlite;
 
 use std::marker::PhantomData;
 
+use sagamore_participant::store::kafka::KafkaStore;
 use sagamore_participant::store::sqlite::SqliteStore;
 use sagamore_participant::store::{LocalTransaction as _, Store};
-use sagamore_participant::{Command, Effect, Fault, Participant, Payload, read_data};
+use sagamore_participant::{
+    Command, Effect, Fault, Handle, KafkaOnly, KafkaOnlySettings, Participant, Payload, RuntimeError,
+    read_data,
+};
+use sagamore_schemas::ids::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -31,12 +37,23 @@ pub(crate) use sqlite::tables;
 use crate::books::{Books, Stock, Totals};
 use crate::database::Votes;
 use crate::injection::Injection;
-use crate::run::Settings;
 
 pub(crate) const NAME: &str = "replica";
 
+/// What one is called that has nothing but Kafka, unless told otherwise.
+pub fn name_on_log() -> Name {
+    match "log-replica".parse() {
+        Ok(name) => name,
+        Err(_) => unreachable!("it is a name"),
+    }
+}
+
 /// What a database of a replica can do. Who holds a row is a branch, by [`holder`].
 pub(crate) trait Rows {
+    /// Whether a command may change this row here; if not, why.
+    fn takes(&self, _row: &str) -> Result<(), &'static str> {
+        Ok(())
+    }
     /// The version of a row that is not held by somebody else; `None`: it is held.
     fn hold(&mut self, row: &str, holder: &str) -> Result<Option<i64>, Fault>;
     /// Lets a row go; whether it was held.
@@ -73,10 +90,15 @@ pub(crate) struct Replica<S> {
 }
 
 impl<S> Replica<S> {
-    pub(crate) fn new(votes: Votes, settings: &Settings) -> Self {
-        let name = settings.runtime.participant.to_string();
-        Self { name, votes, injection: settings.injection.clone(), store: PhantomData }
+    pub(crate) fn new(votes: Votes, name: &Name, injection: &Injection) -> Self {
+        Self { name: name.to_string(), votes, injection: injection.clone(), store: PhantomData }
     }
+}
+
+/// Starts one that has nothing but Kafka: its rows are a compacted topic.
+pub fn spawn_on_log(settings: &KafkaOnlySettings, injection: &Injection) -> Result<Handle, RuntimeError> {
+    let replica = Replica::<KafkaStore>::new(Votes::Holds, &settings.participant, injection);
+    KafkaOnly::spawn(replica, settings)
 }
 
 impl<S> Participant for Replica<S>
@@ -108,6 +130,9 @@ where
             Ok(change) => change,
             Err(refusal) => return Ok(refusal),
         };
+        if let Err(why) = rows.takes(&change.row) {
+            return Ok(Effect::refused(format_args!("bad-input: {}: {why}", change.row)));
+        }
         let Some(version) = change.from.checked_add(1).filter(|version| *version > 0) else {
             return Ok(Effect::refused(format_args!("bad-input: from {}", change.from)));
         };

@@ -24,6 +24,7 @@ mod members;
 mod owner;
 mod place;
 mod relay;
+mod table;
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroUsize};
@@ -45,6 +46,7 @@ use crate::participant::Participant;
 use crate::store::kafka::{Bounds, KafkaStore};
 use members::Members;
 use relay::Relay;
+pub use table::{TableError, read_table};
 
 /// How often topics that are not there yet are looked for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

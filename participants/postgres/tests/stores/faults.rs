@@ -253,14 +253,17 @@ fn what_fails_to_serialize_is_said_to_be_worth_another_try() {
         let bed = Postgres::default();
         let store = bed.0.open(PostgresOptions { isolation, ..bed.0.options() });
         bed.0.look().run("INSERT INTO effects VALUES ('n', 0)");
+        // Both begin each turn together, or they might never meet.
+        let together = std::sync::Barrier::new(2);
         let conflicts: usize = std::thread::scope(|scope| {
             let count = |worker: usize| {
-                let store = &store;
+                let (store, together) = (&store, &together);
                 move || {
                     let mut session = store.session().unwrap();
                     let mut conflicts = 0;
                     for turn in 0..30 {
                         let ask = [Ask::new(format!("{worker}-{turn}"), "execute")];
+                        together.wait();
                         loop {
                             // Each is tried a few times by itself.
                             match try_all(&Counting, store, &mut session, &ask) {

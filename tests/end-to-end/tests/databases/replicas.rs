@@ -19,6 +19,10 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(90);
 /// Longer than a change may take.
 const AWAY: Duration = Duration::from_secs(7);
 
+/// Members that are away for so long.
+const FILE: usize = 2;
+const LOG: usize = 3;
+
 #[test]
 fn a_change_is_in_all_databases_or_in_none_while_everything_is_killed() {
     let mut random = Random::seeded("replicas");
@@ -31,6 +35,7 @@ fn a_change_is_in_all_databases_or_in_none_while_everything_is_killed() {
         replica(&stage, "replica-a", &["--postgres", &urls[0], "--votes", "prepared", "--workers", "2"]),
         replica(&stage, "replica-b", &["--postgres", &urls[1], "--workers", "2"]),
         replica(&stage, "replica-c", &["--sqlite", &file.display().to_string()]),
+        member(&stage, "log-replica", "replica-d", &["--replication", "1", "--development"]),
     ];
     let mut flow = Changes::begin(&stage);
     for turn in 0..kills() {
@@ -51,15 +56,18 @@ fn a_change_is_in_all_databases_or_in_none_while_everything_is_killed() {
     }
     // Down for longer than a change may take: what it has not voted for is aborted everywhere, the rest it catches up.
     flow.run_until_ended(BETWEEN, GOES_ON_WITHIN);
-    members[2].kill();
-    flow.run_for(AWAY);
-    members[2].restart();
-    flow.run_until_ended(BETWEEN, GOES_ON_WITHIN);
+    for away in [FILE, LOG] {
+        members[away].kill();
+        flow.run_for(AWAY);
+        members[away].restart();
+        flow.run_until_ended(BETWEEN, GOES_ON_WITHIN);
+    }
     flow.finish(SETTLED_WITHIN);
 
-    let places = [urls[0].as_str(), &urls[1], file.to_str().unwrap()];
+    let table = format!("kafka://{}/{}", stage.bootstrap(), stage.topic("tables.replica-d"));
+    let places = [urls[0].as_str(), &urls[1], file.to_str().unwrap(), &table];
     wait::until(SETTLED_WITHIN, "nothing is held", || {
-        compare(&stage, &places, 0)["held"] == json!([0, 0, 0])
+        compare(&stage, &places, 0)["held"] == json!([0, 0, 0, 0])
     });
     let compared = compare(&stage, &places, 0);
     assert_eq!(compared["rows"], json!(flow.next.rows().len()));
@@ -77,9 +85,13 @@ fn a_change_is_in_all_databases_or_in_none_while_everything_is_killed() {
 }
 
 fn replica(stage: &Stage, name: &str, lives: &[&str]) -> Member {
+    member(stage, "replica", name, lives)
+}
+
+fn member(stage: &Stage, example: &str, name: &str, lives: &[&str]) -> Member {
     let seed = name.bytes().map(u64::from).sum::<u64>().to_string();
     let refuses = ["--refuse-percent", "5", "--fail-percent", "5", "--seed", &seed];
-    Member::new(stage, name, "replica", name, &[lives, &refuses].concat())
+    Member::new(stage, name, example, name, &[lives, &refuses].concat())
 }
 
 fn compare(stage: &Stage, places: &[&str], code: i32) -> Value {

@@ -43,6 +43,11 @@ pub struct Tx<'t> {
 }
 
 impl Tx<'_> {
+    /// Whether this command may read and write the row of a key.
+    pub fn is_here(&self, key: &[u8]) -> bool {
+        self.must_be_here(key).is_ok()
+    }
+
     /// The row of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<&[u8]>, Fault> {
         self.must_be_here(key)?;

@@ -1,6 +1,8 @@
 //! `sagamore audit`: folds the log again and compares, and tells the story of a transaction from the topics alone. It
 //! needs no server, and changes nothing.
 
+mod state;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
@@ -9,12 +11,12 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use sagamore_schemas::ids::{Time, TransactionId};
 
-use super::exit::{Exit, Failure, Outcome};
-use super::kafka::KafkaArgs;
-use super::output::{self, Printer};
-use super::server::read_secret;
 use crate::audit::trace::{Mention, trace};
 use crate::audit::{AuditError, Finding, Kind, Report, Span, verify};
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::kafka::KafkaArgs;
+use crate::cli::output::{self, Printer};
+use crate::cli::server::read_secret;
 
 /// What is asked.
 #[derive(Debug, Subcommand)]
@@ -23,6 +25,8 @@ pub enum AuditCommand {
     Verify(VerifyArgs),
     /// Everything that stands in the topics about a transaction, in the order of time.
     Trace(TraceArgs),
+    /// What was believed at a moment: the shards folded up to there.
+    State(state::StateArgs),
 }
 
 /// What is verified.
@@ -60,6 +64,7 @@ pub fn run(command: &AuditCommand, printer: Printer) -> Outcome {
     match command {
         AuditCommand::Verify(args) => run_verify(args, printer),
         AuditCommand::Trace(args) => run_trace(args, printer),
+        AuditCommand::State(args) => state::run(args, printer),
     }
 }
 
@@ -185,6 +190,7 @@ impl From<AuditError> for Failure {
             AuditError::Site(error) => error.into(),
             AuditError::Secret(_) => Self::usage(error),
             AuditError::InboxCut { .. } => Self::new(Exit::Conflict, error),
+            AuditError::NoShard(_) => Self::new(Exit::NotFound, error),
             AuditError::Replay(_) => Self::new(Exit::Unexpected, error),
         }
     }
