@@ -139,6 +139,13 @@ impl Shard {
         Some(child_id(&self.identity, transaction.birth, step.name.as_str(), operation, branch.begun))
     }
 
+    /// Open transactions of a status (`None`: any), oldest first, after the one born at `after`.
+    pub fn list(&self, wanted: Option<&str>, after: i64, most: usize) -> Vec<TransactionView> {
+        let newer = self.open.range(after.saturating_add(1)..).map(|(_, transaction)| &**transaction);
+        let of_status = newer.filter(|transaction| wanted.is_none_or(|wanted| status(transaction) == wanted));
+        of_status.take(most).map(|transaction| self.view_of(transaction)).collect()
+    }
+
     /// Everything below this inbox offset is folded in.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
