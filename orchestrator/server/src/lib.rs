@@ -28,5 +28,6 @@ pub mod rebuild;
 pub mod server;
 pub mod site;
 pub mod telemetry;
+pub mod view;
 pub mod waiters;
 pub mod watch;

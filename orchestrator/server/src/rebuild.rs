@@ -154,7 +154,7 @@ pub fn rebuild(
         return Err(RebuildError::Stopped { x, cause });
     }
     let wanted = Wanted { outputs: lost, state: true, ..Wanted::default() };
-    let mut fold = folder.fold_once(&stretch, None, skips.skips, wanted, stretch.span())?;
+    let mut fold = folder.fold_once(&stretch, None, skips.skips, wanted, stretch.span(), &mut |_, _| {})?;
     let owed: Vec<&Output> = fold.replayed.outputs.iter().collect();
     let keys: BTreeSet<Vec<u8>> = present.records.iter().map(|found| found.key.clone()).collect();
     let checkpoint = fold.replayed.state.finish(&mut fold.shard, &keys, &owed);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rdkafka::message::Message;
 use sagamore_decider::identity::{Identity, ReplySecret};
-use sagamore_decider::output::Record;
+use sagamore_decider::output::{Output, Record};
 use sagamore_decider::shard::Shard;
 use sagamore_decider::takeover::{TakeoverError, check_secret};
 use sagamore_kafka::client::Isolation;
@@ -121,7 +121,8 @@ impl<'a> Folder<'a> {
         let mut stretch = stretch.clone();
         let mut stopped = None;
         loop {
-            match self.fold_once(&stretch, until, skips.clone(), Wanted::default(), total) {
+            let see = &mut |_: &Record<'_>, _: &[Output]| {};
+            match self.fold_once(&stretch, until, skips.clone(), Wanted::default(), total, see) {
                 Err(AuditError::Replay(ReplayError::Panic { partition, offset, cause })) => {
                     // What panicked is of no use any more: once more, over it or up to it.
                     if let Some(skip) = self.skip_of(&stretch, offset)? {
@@ -140,7 +141,7 @@ impl<'a> Folder<'a> {
         }
     }
 
-    /// The same, when it is known what is passed over, keeping what is `wanted`.
+    /// The same, when it is known what is passed over, keeping what is `wanted`; `see` sees each record, and what was said.
     pub fn fold_once(
         &self,
         stretch: &Stretch,
@@ -148,6 +149,7 @@ impl<'a> Folder<'a> {
         skips: BTreeMap<i64, Skip>,
         wanted: Wanted,
         total: u64,
+        see: &mut dyn FnMut(&Record<'_>, &[Output]),
     ) -> Result<Fold, AuditError> {
         let identity = self.identity(stretch.partition);
         let mut replay = Replay::new(identity, self.site.prefix.clone(), skips, wanted);
@@ -163,7 +165,7 @@ impl<'a> Folder<'a> {
             let (key, value) = (message.key(), message.payload());
             let record = Record { offset: message.offset(), timestamp, key, value, headers: &headers };
             found.push(content_of(&stretch.topic, key, value, &headers));
-            wrong = replay.apply(&record).err();
+            wrong = replay.apply(&record, see).err();
             read_since += 1;
             if read_since == PROGRESS_EVERY {
                 (self.progress)(std::mem::take(&mut read_since), total);

@@ -29,6 +29,7 @@ mod topics;
 mod verify;
 
 pub mod trace;
+pub mod what_if;
 
 pub(crate) use compare::{Entries, Outputs};
 pub use compare::{Finding, Kind, Tally};

@@ -140,7 +140,11 @@ impl Replay {
     }
 
     /// The next record. After an error it is of no use any more.
-    pub fn apply(&mut self, record: &Record<'_>) -> Result<(), ReplayError> {
+    pub fn apply(
+        &mut self,
+        record: &Record<'_>,
+        see: &mut dyn FnMut(&Record<'_>, &[Output]),
+    ) -> Result<(), ReplayError> {
         let (partition, offset) = (self.partition, record.offset);
         if let Some(skip) = self.skips.get(&offset) {
             self.shard.skip(record, &skip.authority());
@@ -155,6 +159,7 @@ impl Replay {
             return Err(ReplayError::Level { partition, offset, level: self.shard.level() });
         }
         self.replayed.inputs += 1;
+        see(record, &self.scratch);
         let at = self.shard.clock();
         for output in self.scratch.drain(..) {
             let topic = self

@@ -34,7 +34,8 @@ pub struct Span {
 }
 
 impl Span {
-    fn contains(self, at: Time) -> bool {
+    /// Whether it is within.
+    pub fn contains(self, at: Time) -> bool {
         self.from.is_none_or(|from| from <= at) && self.to.is_none_or(|to| at < to)
     }
 }
@@ -419,7 +420,7 @@ impl Audit<'_> {
                 folds.iter().find(|fold| fold.partition == stretch.partition).map(|fold| fold.skips.clone());
             let (skips, span) = (skips.unwrap_or_default(), stretch.span());
             let wanted = Wanted { entries, ..Wanted::default() };
-            let fold = self.folder.fold_once(&stretch, None, skips, wanted, span)?;
+            let fold = self.folder.fold_once(&stretch, None, skips, wanted, span, &mut |_, _| {})?;
             for finding in &mut wrong {
                 finding.said =
                     place(finding).and_then(|place| fold.replayed.texts.get(&place)).map(|text| cut(text));

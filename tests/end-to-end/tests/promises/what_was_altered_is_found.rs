@@ -1,5 +1,6 @@
 //! Whoever alters what stands in the topics is found by folding the log again, with the place and what should be there.
 
+use sagamore_end_to_end::checker::Tally;
 use sagamore_end_to_end::load::Load;
 use sagamore_end_to_end::stage::Stage;
 use sagamore_end_to_end::topics::{self, Seen};
@@ -31,6 +32,8 @@ fn what_was_altered_is_found() {
     let outcomes = &before["topics"]["altered.outcomes"];
     assert_eq!(outcomes["identical"].as_u64(), u64::try_from(tally.orders()).ok(), "{before}");
 
+    suppose(&stage, &tally);
+
     let forged = [forge_journal(&stage), forge_outcome(&stage, &intents.keys().next().unwrap().clone())];
     let after = verify(&stage, 10);
     println!("{after:#}");
@@ -54,6 +57,31 @@ fn what_was_altered_is_found() {
     }
     stage.must(&["audit", "trace", "nobody"], 3);
 }
+
+/// The same definition ends every order the same; without a way to be refused at the border, more of them are committed.
+fn suppose(stage: &Stage, tally: &Tally) {
+    let what_if = |name: &str, code: i32| -> Value {
+        let file = stage.folder().join("what-if.yaml");
+        std::fs::write(&file, name).unwrap();
+        let file = file.display().to_string();
+        let told = stage.must(&["audit", "what-if", "--definition", &file, "-o", "json"], code);
+        serde_json::from_str(&told.out).unwrap()
+    };
+    let same = what_if(ORDER, 0);
+    let orders = u64::try_from(tally.orders()).unwrap();
+    assert_eq!((same["played"].as_u64(), same["same"].as_u64()), (Some(orders), Some(orders)), "{same:#}");
+    assert_eq!(same["with_assumptions"], json!(0), "{same:#}");
+
+    // Nobody books a parcel: whoever was turned back by shipping would have been committed.
+    let without = ORDER.split("  - name: ship").next().unwrap().replace("version: 1", "version: 2");
+    let changed = what_if(&without, 10);
+    println!("{changed:#}");
+    assert!(changed["changes"].as_array().unwrap().iter().all(|change| change["would_be"] == "committed"));
+    let told = changed["transactions"].as_array().unwrap();
+    assert_eq!(changed["different"].as_u64(), u64::try_from(told.len()).ok(), "{changed:#}");
+}
+
+const ORDER: &str = include_str!("../../definitions/order.yaml");
 
 fn verify(stage: &Stage, code: i32) -> Value {
     serde_json::from_str(&stage.must(&["audit", "verify", "-o", "json"], code).out).unwrap()

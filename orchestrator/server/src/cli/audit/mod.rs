@@ -2,6 +2,7 @@
 //! needs no server, and changes nothing.
 
 mod state;
+mod what_if;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -27,6 +28,9 @@ pub enum AuditCommand {
     Trace(TraceArgs),
     /// What was believed at a moment: the shards folded up to there.
     State(state::StateArgs),
+    /// Play recorded transactions again under another definition, and list those that would have ended otherwise; then the
+    /// exit code is 10.
+    WhatIf(what_if::WhatIfArgs),
 }
 
 /// What is verified.
@@ -65,6 +69,7 @@ pub fn run(command: &AuditCommand, printer: Printer) -> Outcome {
         AuditCommand::Verify(args) => run_verify(args, printer),
         AuditCommand::Trace(args) => run_trace(args, printer),
         AuditCommand::State(args) => state::run(args, printer),
+        AuditCommand::WhatIf(args) => what_if::run(args, printer),
     }
 }
 

@@ -230,6 +230,11 @@ fn errors_in(file: &str, errors: usize) -> String {
     format!("{file}: {errors} {}", if errors == 1 { "error" } else { "errors" })
 }
 
+/// The definition in a file; if it has problems, all of them go to stderr.
+pub(super) fn accepted_file(file: &str) -> Result<(Definition, Plan), Failure> {
+    accepted(file, read_file(file)?).map(|(definition, plan, _)| (definition, plan))
+}
+
 /// The definition of a checked text; if it has problems, all of them go to stderr.
 fn accepted(file: &str, checked: Checked) -> Result<(Definition, Plan, Source), Failure> {
     let report = report(file, &checked);
