@@ -15,9 +15,6 @@ use crate::shard::Shard;
 use crate::timers::Timers;
 use crate::transaction::{Branch, BranchPhase, DefinitionId, Phase, Transaction};
 
-/// What an open transaction can be.
-pub const STATUSES: [&str; 4] = ["running", "committing", "rolling-back", "stuck"];
-
 /// One transaction, open or remembered.
 #[derive(Debug, Clone, Serialize)]
 pub struct TransactionView {

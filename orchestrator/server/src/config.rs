@@ -1,6 +1,7 @@
 //! What a server is told at its start. Nothing here reaches the fold.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use sagamore_decider::identity::ReplySecret;
 use sagamore_decider::owner::Pace;
@@ -25,6 +26,8 @@ pub struct ServerConfig {
     pub lanes: usize,
     /// One broker, `CreateTime` and the embedded broker are tolerated.
     pub development: bool,
+    /// Where the view of all transactions is kept; a temporary folder unless told otherwise.
+    pub view: Option<PathBuf>,
     /// Whether the topics are checked before anything runs; the embedded broker cannot be asked.
     pub check_topics: bool,
     /// Secret under which reply tokens are made.

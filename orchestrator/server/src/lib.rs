@@ -26,5 +26,6 @@ pub mod predict;
 pub mod rebuild;
 pub mod server;
 pub mod site;
+pub mod view;
 pub mod waiters;
 pub mod watch;

@@ -33,6 +33,9 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!("sagamore_lag_records", "Inbox records not yet applied, by shard");
     describe_gauge!("sagamore_shard_state", "0 restoring, 1 running, 2 halted, by shard");
     describe_gauge!("sagamore_kafka_reachable", "1 while brokers answer");
+    describe_gauge!("sagamore_view_lag_records", "Journal records the view has not read yet, by shard");
+    describe_counter!("sagamore_view_entries_total", "Journal entries the view has read");
+    describe_counter!("sagamore_view_unreadable_total", "Journal records nobody can read");
     describe_histogram!("sagamore_checkpoint_seconds", "Duration of a checkpoint's Kafka transaction");
     describe_histogram!("sagamore_takeover_seconds", "Duration of a takeover");
     Ok(handle)
@@ -115,6 +118,19 @@ pub(crate) fn shard(partition: i32, status: &ShardStatus, inputs: u64) {
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and counts stay far below 2^52")]
 pub(crate) fn lag(partition: i32, records: i64) {
     gauge!("sagamore_lag_records", "shard" => partition.to_string()).set(records as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and counts stay far below 2^52")]
+pub(crate) fn view_lag(partition: i32, records: i64) {
+    gauge!("sagamore_view_lag_records", "shard" => partition.to_string()).set(records as f64);
+}
+
+pub(crate) fn view_entries(entries: usize) {
+    counter!("sagamore_view_entries_total").increment(entries as u64);
+}
+
+pub(crate) fn view_unreadable() {
+    counter!("sagamore_view_unreadable_total").increment(1);
 }
 
 pub(crate) fn reachable(yes: bool) {

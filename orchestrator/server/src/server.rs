@@ -12,6 +12,7 @@ use crate::config::{Installation, ServerConfig};
 use crate::definitions_tail::{DefinitionsTail, TailThread};
 use crate::halt::Code;
 use crate::lane::{Directory, Lane, LaneError, Query, Surroundings};
+use crate::view::{View, ViewError};
 use crate::waiters::Waiters;
 use crate::watch::Watch;
 
@@ -45,6 +46,9 @@ pub enum StartError {
     /// No runtime for the API.
     #[error("no runtime for the API: {0}")]
     Runtime(std::io::Error),
+    /// The view has no place.
+    #[error("--view: {0}")]
+    View(#[from] ViewError),
     /// Metrics cannot be counted.
     #[error("no metrics: {0}")]
     Metrics(String),
@@ -57,7 +61,12 @@ impl StartError {
             Self::TopicsUnfit(_) | Self::Topics(_) => Some(Code::TopicsUnfit),
             Self::NoTopics(_) => Some(Code::NoTopics),
             Self::Unreachable(_) => Some(Code::Unreachable),
-            Self::Lane(_) | Self::Listen(..) | Self::Client(_) | Self::Runtime(_) | Self::Metrics(_) => None,
+            Self::Lane(_)
+            | Self::Listen(..)
+            | Self::Client(_)
+            | Self::Runtime(_)
+            | Self::View(_)
+            | Self::Metrics(_) => None,
         }
     }
 }
@@ -116,8 +125,9 @@ impl Server {
             installation: Arc::clone(&installation),
             directory: Arc::clone(&directory),
             waiters: waiters.clone(),
-            definitions,
+            definitions: Arc::clone(&definitions),
         };
+        let view = Arc::new(View::start(&installation, definitions, installation.config.view.as_deref())?);
         let lanes = (0..installation.config.lanes.max(1))
             .map(|number| Lane::start(number, surroundings.clone()))
             .collect::<Result<Vec<_>, _>>()?;
@@ -127,6 +137,7 @@ impl Server {
             waiters,
             lanes.iter().map(Lane::queries).collect(),
             Arc::clone(&watch),
+            view,
         )?;
         runtime.spawn(api::serve(listener, api));
         tracing::info!(%address, instance = %installation.instance, shards = installation.partitions, lanes = lanes.len(), "serving");

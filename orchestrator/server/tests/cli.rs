@@ -186,7 +186,11 @@ fn orders_through_a_server_and_participants_each_a_process() {
     site.run(&["get", "order-3"]).ends(3);
     site.run(&["wait", "order-1"]).ends(0);
     assert_eq!(site.run(&["wait", "order-1", "order-2"]).ends(20).list().len(), 2);
-    assert_eq!(site.run(&["list"]).ends(0).stdout, "[]\n");
+    // The view follows the journal, and that the checkpoints.
+    let deadline = Instant::now() + SOON;
+    while site.run(&["list"]).ends(0).stdout != "[]\n" {
+        assert!(Instant::now() < deadline, "the view does not get on");
+    }
     assert_eq!(site.run(&["stuck"]).ends(0).stdout, "[]\n");
     assert_eq!(site.run(&["count"]).ends(0).list()[0]["transactions"], 0);
     site.run(&["cancel", "order-1", "--reason", "test"]).ends(4);

@@ -38,6 +38,7 @@ fn config(kafka: ClientSettings, check_topics: bool) -> ServerConfig {
         advertise: None,
         lanes: 1,
         development: true,
+        view: None,
         check_topics,
         reply_secret: None,
         pace: Pace::default(),

@@ -112,6 +112,7 @@ fn transfer(termination: &Value) -> (String, [Vec<Operation>; 2], u64) {
         advertise: None,
         lanes: 1,
         development: true,
+        view: None,
         check_topics: false,
         reply_secret: None,
         pace: Pace::default(),

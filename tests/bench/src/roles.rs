@@ -39,6 +39,7 @@ pub(crate) fn server(kafka: ClientSettings, prefix: Prefix, lanes: usize) -> Res
         advertise: None,
         lanes,
         development: true,
+        view: None,
         check_topics: true,
         reply_secret: None,
         pace: Pace::default(),

@@ -3,8 +3,8 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /v1/transactions[?wait=30s]` | 202 applied, 200 with the outcome under `wait`, 4xx/503 problem |
-//! | `GET /v1/transactions/{id}` | 200 view, 404 |
-//! | `GET /v1/transactions?status=&limit=` | 200, open transactions of all servers |
+//! | `GET /v1/transactions/{id}[?history=true]` | 200, from its owner, or from the view when it has forgotten; 404 |
+//! | `GET /v1/transactions?status=…&after=…`, `/counts?by=…`, `GET /v1/stuck` | 200, from this server's view |
 //! | `POST /v1/transactions/{id}/cancel`, `…/retry`, `…/resolve` | 200 taken, 409 refused |
 //! | `POST /v1/definitions[?wait=15s]` | 201 every shard has it, 200 it had been there, 202 some may not, 409, 422 |
 //! | `GET /health/live`, `/health/ready`, `/metrics`, `/openapi.json` | |
@@ -17,6 +17,7 @@ pub mod owner;
 mod problem;
 mod start;
 mod transactions;
+mod view;
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -40,6 +41,7 @@ use sagamore_schemas::wire::CONTENT_TYPE;
 
 use crate::config::Installation;
 use crate::lane::{Directory, Query, ShardState};
+use crate::view::View;
 use crate::waiters::Waiters;
 use crate::watch::Watch;
 
@@ -66,6 +68,7 @@ struct Inner {
     applies: Semaphore,
     kept: Kept,
     watch: Arc<Watch>,
+    view: Arc<View>,
     metrics: Option<PrometheusHandle>,
 }
 
@@ -77,6 +80,7 @@ impl Api {
         waiters: Waiters,
         lanes: Vec<Sender<Query>>,
         watch: Arc<Watch>,
+        view: Arc<View>,
     ) -> Result<Self, KafkaError> {
         let producer = installation.config.kafka.client_producer("sagamore-api").create()?;
         let owners = Owners::new(&installation)?;
@@ -92,6 +96,7 @@ impl Api {
             kept: Kept::default(),
             applies: Semaphore::new(definitions::APPLIES_MAX),
             watch,
+            view,
             metrics,
         })))
     }
@@ -116,7 +121,9 @@ impl Api {
 /// Serves until the runtime ends.
 pub async fn serve(listener: TcpListener, api: Api) {
     let router = Router::new()
-        .route("/v1/transactions", post(start::start).get(transactions::list))
+        .route("/v1/transactions", post(start::start).get(view::list))
+        .route("/v1/transactions/counts", get(view::counts))
+        .route("/v1/stuck", get(view::stuck))
         .route("/v1/transactions/{id}", get(transactions::get))
         .route("/v1/transactions/{id}/{verb}", post(transactions::verb))
         .route("/v1/definitions", get(definitions::open).post(definitions::define))

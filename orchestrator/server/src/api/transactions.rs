@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query as UrlQuery, State};
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use sagamore_decider::output::Notice;
-use sagamore_decider::view::{STATUSES, TransactionView};
+use sagamore_decider::view::TransactionView;
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::TransactionId;
 use sagamore_schemas::wire::{Authority, PayloadRef, Resolution, Resolved, Verb, Wish};
@@ -23,13 +23,13 @@ use sagamore_schemas::wire::{Authority, PayloadRef, Resolution, Resolved, Verb, 
 use super::Api;
 use super::owner::FORWARDED;
 use super::problem::Problem;
+use super::view::{alone, seen, with_history};
 use crate::lane::Query;
+use crate::view::{Shown, Status};
 use crate::waiters::Told;
 
 /// How long a lane or another server may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// Transactions in one list.
-const LIST_MAX: usize = 1_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,71 +52,75 @@ struct VerbRequest {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    status: Option<String>,
-    limit: Option<usize>,
+pub(super) struct GetQuery {
+    #[serde(default)]
+    history: bool,
 }
 
+/// With `history=true`, attempts and decisions are added from the view. What the owner has forgotten, or cannot say
+/// because its shard does not run, is told from the view alone, with the place where it stood.
 pub(super) async fn get(
     State(api): State<Api>,
     path: Result<Path<String>, PathRejection>,
+    query: Result<UrlQuery<GetQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
     answer(async {
         let Path(id) = path?;
+        let UrlQuery(GetQuery { history }) = query?;
         let id = parsed(&id)?;
         let partition = home(&id, api.0.installation.partitions).0;
-        let path = format!("/v1/transactions/{id}");
-        if let Some(response) = elsewhere(&api, partition, &headers, Method::GET, &path, Bytes::new()).await?
-        {
-            return Ok(response);
+        let owners = told_by_owner(&api, partition, &headers, &id).await;
+        if headers.contains_key(FORWARDED) {
+            return owners.map(|told| Json(told).into_response());
         }
-        match view(&api, partition, id.clone()).await? {
-            Some(view) => Ok(Json(view).into_response()),
-            None => Err(Problem::not_found(format!(
-                "{id} is not known: it was never accepted, or has been forgotten"
-            ))),
-        }
+        let told = match owners {
+            Ok(told) if !history => told,
+            Ok(told) => match seen(&api, &id, partition).await? {
+                Some((shown, as_of)) => with_history(told, &shown, as_of.as_ref()),
+                None => told,
+            },
+            Err(problem) => match seen(&api, &id, partition).await {
+                // Open, and yet unknown to its owner: it has just ended, or was started just now.
+                Ok(Some((shown, as_of))) if !problem.is_not_found() || has_ended(&shown) => {
+                    alone(&shown, as_of.as_ref())
+                }
+                Ok(_) | Err(_) => return Err(problem),
+            },
+        };
+        Ok(Json(told).into_response())
     })
     .await
 }
 
-pub(super) async fn list(
-    State(api): State<Api>,
-    query: Result<UrlQuery<ListQuery>, QueryRejection>,
-    headers: HeaderMap,
-) -> Response {
-    answer(async {
-        let UrlQuery(query) = query?;
-        if let Some(status) = query.status.as_deref().filter(|status| !STATUSES.contains(status)) {
-            let detail = format!("no open transaction is ever {status:?}: one of {}", STATUSES.join(", "));
-            return Err(Problem::bad_request(detail));
-        }
-        let most = query.limit.unwrap_or(100).min(LIST_MAX);
-        let mut all: Vec<Value> = Vec::new();
-        let of_lane = |answer| Query::List { status: query.status.clone(), most, answer };
-        let views = told_by_lanes(&api, of_lane).await?;
-        all.extend(views.into_iter().flatten().map(|view| json!(view)));
-        if !headers.contains_key(FORWARDED) {
-            all.extend(of_others(&api, query.status.as_deref(), most).await?);
-        }
-        all.truncate(most);
-        Ok(Json(json!({"transactions": all})).into_response())
-    })
-    .await
+fn has_ended(shown: &Shown) -> bool {
+    shown.status.parse().is_ok_and(|status: Status| !status.is_open())
 }
 
-async fn of_others(api: &Api, status: Option<&str>, most: usize) -> Result<Vec<Value>, Problem> {
-    let status = status.map(|status| format!("&status={status}")).unwrap_or_default();
-    let path = format!("/v1/transactions?limit={most}{status}");
-    let mut all = Vec::new();
-    for (owner, body) in told_by_others(api, &path).await? {
-        match body["transactions"].as_array() {
-            Some(transactions) => all.extend(transactions.iter().cloned()),
-            None => return Err(Problem::unavailable(format!("the owner at {owner} does not answer"))),
-        }
+/// What the owner of its home says, here or elsewhere.
+async fn told_by_owner(
+    api: &Api,
+    partition: i32,
+    headers: &HeaderMap,
+    id: &TransactionId,
+) -> Result<Value, Problem> {
+    let path = format!("/v1/transactions/{id}");
+    if let Some(response) = elsewhere(api, partition, headers, Method::GET, &path, Bytes::new()).await? {
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        return match status {
+            StatusCode::OK => Ok(body),
+            StatusCode::NOT_FOUND => Err(not_known(id)),
+            _ => Err(Problem::unavailable(body["detail"].as_str().unwrap_or("the owner does not answer"))),
+        };
     }
-    Ok(all)
+    let view = view(api, partition, id.clone()).await?;
+    view.map(|view| json!(view)).ok_or_else(|| not_known(id))
+}
+
+fn not_known(id: &TransactionId) -> Problem {
+    Problem::not_found(format!("{id} is not known: it was never accepted, or has been forgotten"))
 }
 
 /// What every lane of this server says to a query.
@@ -231,7 +235,7 @@ async fn take(api: &Api, partition: i32, verb: &Verb<'_>) -> Result<Response, Pr
                         Err(Problem::not_found(reason))
                     }
                     Notice::VerbRefused { reason } => {
-                        Err(Problem::new(axum::http::StatusCode::CONFLICT, "wrong-state", reason))
+                        Err(Problem::new(StatusCode::CONFLICT, "wrong-state", reason))
                     }
                     Notice::None | Notice::Accepted | Notice::VerbTaken | Notice::Refused { .. } => {
                         Ok(Json(json!({"id": id.as_str(), "taken": true})).into_response())

@@ -78,6 +78,7 @@ pub fn run(args: &DevArgs) -> Outcome {
         advertise: None,
         lanes: default_lanes(),
         development: true,
+        view: None,
         check_topics: !matches!(kafka, Kafka::Embedded(_)),
         reply_secret: None,
         pace: Pace::default(),

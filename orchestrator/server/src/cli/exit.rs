@@ -128,10 +128,11 @@ impl From<StartError> for Failure {
             StartError::TopicsUnfit(_) | StartError::NoTopics(_) => Exit::CheckNegative,
             StartError::Unreachable(_) => Exit::Unreachable,
             StartError::Topics(error) => exit_of_topics(error),
-            // An address that is taken, a property that contradicts another: wrong configuration.
-            StartError::Listen(..) | StartError::Client(_) | StartError::Lane(LaneError::Client(_)) => {
-                Exit::Usage
-            }
+            // An address or a folder that is taken, a property that contradicts another: wrong configuration.
+            StartError::Listen(..)
+            | StartError::Client(_)
+            | StartError::View(_)
+            | StartError::Lane(LaneError::Client(_)) => Exit::Usage,
             StartError::Lane(LaneError::Thread(_)) | StartError::Runtime(_) | StartError::Metrics(_) => {
                 Exit::Unexpected
             }

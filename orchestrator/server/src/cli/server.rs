@@ -32,6 +32,10 @@ pub struct ServerArgs {
     /// A file with the same names as these flags, TOML or (*.yaml, *.yml) YAML. Flags and variables go before it.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// A folder for the view of all transactions, of this server alone; a temporary one unless told otherwise. What is
+    /// deleted there is built anew from the journal.
+    #[arg(long, value_name = "DIR")]
+    pub view: Option<PathBuf>,
     /// Tolerate what no production may: a single broker, `CreateTime`.
     #[arg(long)]
     pub development: bool,
@@ -50,6 +54,7 @@ pub fn run(args: &ServerArgs) -> Outcome {
         advertise: args.advertise.clone(),
         lanes: args.lanes.map_or_else(default_lanes, NonZeroUsize::get),
         development: args.development,
+        view: args.view.clone(),
         check_topics: true,
         reply_secret: args.reply_token_secret_file.as_deref().map(read_secret).transpose()?,
         pace: Pace::default(),

@@ -93,6 +93,7 @@ impl Pipeline {
             advertise: None,
             lanes: 1,
             development: true,
+            view: None,
             check_topics: broker.is_none(),
             reply_secret: None,
             pace: Pace::default(),

@@ -40,15 +40,6 @@ pub enum Query {
         /// `None` inside when it is not known; dropped when the shard is not here.
         answer: oneshot::Sender<Option<TransactionView>>,
     },
-    /// Open transactions of all shards of this lane.
-    List {
-        /// Only of this status.
-        status: Option<String>,
-        /// At most so many.
-        most: usize,
-        /// The answer.
-        answer: oneshot::Sender<Vec<TransactionView>>,
-    },
     /// How many transactions are open of each definition, over all shards of this lane.
     OpenByDefinition {
         /// The answer, by `name@version`.

@@ -487,16 +487,6 @@ impl Shards {
                     drop(answer.send(running.owner.shard().view(&id)));
                 }
             }
-            Query::List { status, most, answer } => {
-                let mut views = Vec::new();
-                for slot in self.slots.values() {
-                    if let Stage::Running(running) = &slot.stage {
-                        let shard = running.owner.shard();
-                        views.extend(shard.list(status.as_deref(), -1, most.saturating_sub(views.len())));
-                    }
-                }
-                drop(answer.send(views));
-            }
             Query::OpenByDefinition { answer } => {
                 let mut open: BTreeMap<String, usize> = BTreeMap::new();
                 for slot in self.slots.values() {

@@ -272,9 +272,10 @@ const TABLE: &[(&str, &str, Case)] = &[
         None("others ask instead; unit test beside it"),
     ),
     ("orchestrator/server/src/api/transactions.rs", "ANSWER_MAX", PATIENCE),
+    ("orchestrator/server/src/view/feed.rs", "BATCH_BYTES", PORTION),
     (
-        "orchestrator/server/src/api/transactions.rs",
-        "LIST_MAX",
+        "orchestrator/server/src/api/view.rs",
+        "PAGE_MAX",
         Test("a_wait_and_a_list_may_be_longer_than_they_become"),
     ),
     ("orchestrator/kafka/src/transactions.rs", "COMMIT_MAX", PATIENCE),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sagamore::api::{Api, serve};
 use sagamore::config::{Installation, ServerConfig};
+use sagamore::view::View;
 use sagamore::waiters::Waiters;
 use sagamore::watch::Watch;
 use sagamore_kafka::client::ClientSettings;
@@ -74,6 +75,7 @@ fn api(listen: SocketAddr) -> Api {
         advertise: None,
         lanes: 1,
         development: true,
+        view: None,
         check_topics: false,
         reply_secret: None,
         pace: sagamore_decider::owner::Pace::default(),
@@ -86,5 +88,6 @@ fn api(listen: SocketAddr) -> Api {
     });
     let directory = Arc::default();
     let watch = Arc::new(Watch::start(&installation, Arc::clone(&directory)).unwrap());
-    Api::new(installation, directory, Waiters::default(), Vec::new(), watch).unwrap()
+    let view = Arc::new(View::start(&installation, Arc::default(), None).unwrap());
+    Api::new(installation, directory, Waiters::default(), Vec::new(), watch, view).unwrap()
 }
