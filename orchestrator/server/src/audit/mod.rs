@@ -24,10 +24,12 @@ mod compare;
 mod fold;
 mod replay;
 mod sent;
+mod signed;
 mod state;
 mod topics;
 mod verify;
 
+pub mod export;
 pub mod trace;
 pub mod what_if;
 
@@ -38,6 +40,7 @@ pub use fold::{AuditError, Progress};
 pub use replay::ReplayError;
 pub(crate) use replay::{Entered, Wanted};
 pub(crate) use sent::sent;
+pub use signed::{KeyError, SignedHead, read_signed, sign};
 pub use state::{Believed, Moment, Question, state};
 pub(crate) use topics::{Stretch, read, stretches};
 pub use verify::{Report, ShardReport, Span, verify};

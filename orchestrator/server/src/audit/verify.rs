@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::compare::{Entries, Finding, Kind, Outputs, Tally};
 use super::fold::{AuditError, Fold, Folder, PROGRESS_EVERY, Places, Progress};
-use super::replay::{ReplayedShard, Wanted, content_of, id_of};
+use super::replay::{Entered, ReplayedShard, Wanted, content_of, id_of};
+use super::signed::SignedHead;
 use super::topics::{Stretch, in_parallel, read, stretches};
 use crate::checkpointer::{Skip, headers_of, timestamp_ms};
 use crate::site::{Newest, Site};
@@ -87,6 +88,7 @@ pub fn verify(
     secret: Option<&ReplySecret>,
     span: Span,
     threads: usize,
+    signed: &[SignedHead],
     progress: Progress<'_>,
 ) -> Result<Report, AuditError> {
     let begun = Instant::now();
@@ -113,6 +115,7 @@ pub fn verify(
     };
     report.inputs_per_s = per_second(report.inputs, took);
     audit.compare_journals(&journals, &folds, &checkpoints, &mut report)?;
+    compare_signed(signed, &folds, &site.topic(Topic::Journal), &mut report);
     audit.compare_outputs(&told, &folds, &checkpoints, &mut report)?;
     audit.say_what_should_be(&inbox, &folds, &mut report)?;
     for fold in folds {
@@ -130,6 +133,40 @@ pub fn verify(
     report.clean = !is_stopped && report.topics.values().all(|tally| tally.is_clean());
     report.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(report)
+}
+
+/// What was signed once, and what the fold says there now.
+fn compare_signed(signed: &[SignedHead], folds: &[Folded], journal: &str, report: &mut Report) {
+    let mut tally = Tally::default();
+    for SignedHead { partition, offset, sequence, hash, .. } in signed {
+        let entries =
+            folds.iter().find(|fold| fold.partition == *partition).map(|fold| &fold.replayed.entries);
+        let place = |entry: &Entered| (entry.offset, entry.sequence);
+        let said = entries.and_then(|entries| {
+            let at = entries.binary_search_by_key(&(*offset, *sequence), place).ok()?;
+            Some(entries[at].chain)
+        });
+        if said == Some(*hash) {
+            tally.add(Kind::Identical);
+            continue;
+        }
+        tally.add(Kind::Different);
+        let finding = Finding {
+            kind: Kind::Different,
+            topic: journal.to_owned(),
+            partition: *partition,
+            offset: None,
+            cause: Some(*offset),
+            sequence: Some(*sequence),
+            found: Some(format!("signed: the chain up to here is {hash}")),
+            said: said
+                .map(|chain| format!("{chain}: the inbox has been altered since, or it is another one")),
+        };
+        tell(&mut report.findings, vec![finding]);
+    }
+    if !signed.is_empty() {
+        report.topics.insert("signed".into(), tally);
+    }
 }
 
 type Checkpoints<'c> = BTreeMap<i32, &'c CheckpointRecord>;

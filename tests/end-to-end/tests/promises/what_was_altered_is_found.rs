@@ -33,6 +33,7 @@ fn what_was_altered_is_found() {
     assert_eq!(outcomes["identical"].as_u64(), u64::try_from(tally.orders()).ok(), "{before}");
 
     suppose(&stage, &tally);
+    sign_and_export(&stage, &before);
 
     let forged = [forge_journal(&stage), forge_outcome(&stage, &intents.keys().next().unwrap().clone())];
     let after = verify(&stage, 10);
@@ -81,6 +82,42 @@ fn suppose(stage: &Stage, tally: &Tally) {
     assert_eq!(changed["different"].as_u64(), u64::try_from(told.len()).ok(), "{changed:#}");
 }
 
+/// What was signed is there, unless it is somebody else's signature, or another chain.
+fn sign_and_export(stage: &Stage, before: &Value) {
+    let path = |name: &str| stage.folder().join(name).display().to_string();
+    let (heads, forged, public) = (path("heads.jsonl"), path("forged.jsonl"), path("public.pem"));
+    std::fs::write(path("key.pem"), KEY).unwrap();
+    std::fs::write(&public, PUBLIC_KEY).unwrap();
+    let signed = stage.must(&["audit", "sign", "--key", &path("key.pem"), "-o", "jsonl"], 0).out;
+    std::fs::write(&heads, &signed).unwrap();
+    let verify = |heads: &str, code| {
+        stage.must(&["audit", "verify", "--signed", heads, "--public-key", &public, "-o", "json"], code).out
+    };
+    let found: Value = serde_json::from_str(&verify(&heads, 0)).unwrap();
+    assert_eq!(found["topics"]["signed"]["identical"].as_u64(), Some(signed.lines().count() as u64));
+    std::fs::write(&forged, signed.replacen("\"offset\":", "\"offset\":1", 1)).unwrap();
+    verify(&forged, 10);
+
+    let journal = path("journal.jsonl");
+    stage.must(&["audit", "export", "--file", &journal], 0);
+    let lines = std::fs::read_to_string(&journal).unwrap();
+    let entries = &before["topics"][stage.topic("journal")]["identical"];
+    assert_eq!(entries.as_u64(), Some(lines.lines().count() as u64));
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert!(first["entry"]["input"].is_string() && first["chain"].is_string(), "{first}");
+    // What is there is not overwritten.
+    stage.must(&["audit", "export", "--file", &journal], 2);
+}
+
+/// Of `openssl genpkey -algorithm ed25519`: nobody's but this test's.
+const KEY: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIE7Is0i+XYb5RrbYhUxhT2LkI8GPFZvAXWUN7IuP6Wz7
+-----END PRIVATE KEY-----
+";
+const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAQ4mawbWVRmNsNu50IO2bnyd89gTToMKW3FNglEmCTSU=
+-----END PUBLIC KEY-----
+";
 const ORDER: &str = include_str!("../../definitions/order.yaml");
 
 fn verify(stage: &Stage, code: i32) -> Value {

@@ -1,6 +1,7 @@
 //! `sagamore audit`: folds the log again and compares, and tells the story of a transaction from the topics alone. It
 //! needs no server, and changes nothing.
 
+mod export;
 mod state;
 mod what_if;
 
@@ -13,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sagamore_schemas::ids::{Time, TransactionId};
 
 use crate::audit::trace::{Mention, trace};
-use crate::audit::{AuditError, Finding, Kind, Report, Span, verify};
+use crate::audit::{AuditError, Finding, Kind, Report, Span, read_signed, verify};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::kafka::KafkaArgs;
 use crate::cli::output::{self, Printer};
@@ -28,6 +29,10 @@ pub enum AuditCommand {
     Trace(TraceArgs),
     /// What was believed at a moment: the shards folded up to there.
     State(state::StateArgs),
+    /// Every entry of the journal once, for other programs.
+    Export(export::ExportArgs),
+    /// Sign where the journal's chain stands, for keeping where nobody can alter it; `verify --signed` compares.
+    Sign(export::SignArgs),
     /// Play recorded transactions again under another definition, and list those that would have ended otherwise; then the
     /// exit code is 10.
     WhatIf(what_if::WhatIfArgs),
@@ -51,6 +56,12 @@ pub struct VerifyArgs {
     /// The secret under which reply tokens are made, as servers have it.
     #[arg(long, value_name = "FILE")]
     reply_token_secret_file: Option<PathBuf>,
+    /// What `audit sign -o jsonl` has written before: the journal must still be that.
+    #[arg(long, value_name = "FILE", requires = "public_key")]
+    signed: Option<PathBuf>,
+    /// Who has signed it, in PEM.
+    #[arg(long, value_name = "FILE", requires = "signed")]
+    public_key: Option<PathBuf>,
 }
 
 /// Which transaction.
@@ -69,6 +80,8 @@ pub fn run(command: &AuditCommand, printer: Printer) -> Outcome {
         AuditCommand::Verify(args) => run_verify(args, printer),
         AuditCommand::Trace(args) => run_trace(args, printer),
         AuditCommand::State(args) => state::run(args, printer),
+        AuditCommand::Export(args) => export::run_export(args),
+        AuditCommand::Sign(args) => export::run_sign(args, printer),
         AuditCommand::WhatIf(args) => what_if::run(args, printer),
     }
 }
@@ -76,9 +89,13 @@ pub fn run(command: &AuditCommand, printer: Printer) -> Outcome {
 fn run_verify(args: &VerifyArgs, printer: Printer) -> Outcome {
     let site = args.kafka.site()?;
     let secret = args.reply_token_secret_file.as_deref().map(read_secret).transpose()?;
+    let signed = match (&args.signed, &args.public_key) {
+        (Some(file), Some(key)) => read_signed(file, key)?,
+        _ => Vec::new(),
+    };
     let bar = progress_bar();
     let span = Span { from: args.from, to: args.to };
-    let report = verify(&site, secret.as_ref(), span, threads(args.threads), &|more, total| {
+    let report = verify(&site, secret.as_ref(), span, threads(args.threads), &signed, &|more, total| {
         bar.set_length(total);
         if bar.position() >= total {
             bar.set_position(0);
