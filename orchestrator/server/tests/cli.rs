@@ -128,6 +128,10 @@ fn topics_and_definitions_without_a_server() {
     site.run(&["topics", "apply", "--replication", "1", "--partitions", "3"]).ends(4);
     site.run(&["topics", "check"]).ends(10);
     site.run(&["topics", "check", "--development"]).ends(0);
+    let examined = site.run(&["doctor"]).ends(10).data();
+    assert_eq!((&examined["fit"], &examined["promises"][2]["kept"]), (&false.into(), &false.into()));
+    let examined = site.run(&["doctor", "--development"]).ends(0).data();
+    assert_eq!(examined["probe"]["transactions"]["fences"], true, "{examined:#}");
 
     assert_eq!(site.run(&["define", "list"]).ends(0).stdout, "[]\n");
     let nobody = site.run(&["define", "apply", "order.json", "--wait", "1s"]).ends(7);
@@ -253,6 +257,20 @@ fn a_server_that_cannot_run_says_why() {
     site.write("typo.yaml", "lane: 2\n");
     let typo = site.run(&["server", "--config", "typo.yaml"]).ends(2);
     assert!(typo.stderr.contains("did you mean `lanes`?"), "{}", typo.stderr);
+    assert!(typo.stderr.contains("typo.yaml: line 1: "), "{}", typo.stderr);
+    let misspelt = site.command(&["--version"]).env("SAGAMORE_LANE", "2").output().unwrap();
+    let misspelt = String::from_utf8(misspelt.stderr).unwrap();
+    assert_eq!(misspelt, "warning: nobody reads SAGAMORE_LANE; did you mean SAGAMORE_LANES?\n");
+    site.write("s.yaml", "# ours\nlanes: 3\nkafka-config: [sasl.password=x]\n");
+    let shown = site.run(&["config", "show", "server", "--config", "s.yaml", "--advertise", "h:1"]).ends(0);
+    let by = |name: &str| shown.list().into_iter().find(|setting| setting["setting"] == name).unwrap();
+    assert_eq!(
+        (&by("kafka")["source"], &by("kafka")["place"]),
+        (&"variable".into(), &"SAGAMORE_KAFKA".into())
+    );
+    assert_eq!((&by("lanes")["source"], &by("lanes")["place"]), (&"file".into(), &"s.yaml, line 2".into()));
+    assert_eq!(by("advertise")["source"], "flag");
+    assert_eq!(by("kafka-config")["values"][0], "sasl.password=(hidden)");
     site.write("secret", "short\n");
     let short = site.run(&["server", "--reply-token-secret-file", "secret"]).ends(2);
     assert!(short.stderr.contains("16 bytes"), "{}", short.stderr);
