@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use sagamore_local_kafka::{ClusterSize, LocalKafka};
 use serde_json::Value;
 
+mod shapes;
+
 const SOON: Duration = Duration::from_mins(1);
 const ORDER: &str = include_str!("../src/demo/order.json");
 
@@ -197,7 +199,31 @@ fn orders_through_a_server_and_participants_each_a_process() {
     }
     assert_eq!(site.run(&["stuck"]).ends(0).stdout, "[]\n");
     assert_eq!(site.run(&["count"]).ends(0).list()[0]["transactions"], 0);
-    site.run(&["cancel", "order-1", "--reason", "test"]).ends(4);
+    let shapes = shapes::Shapes::read();
+    let refused = site.run(&["cancel", "order-1", "--reason", "test"]).ends(4);
+    shapes.check("cancel", &refused.data());
+    let history = site.run(&["get", "order-2"]).ends(0).data();
+    assert_eq!(history["steps"][0]["attempts"][0]["came_to"], "ok", "{history}");
+    shapes.check("get", &history);
+    shapes.check("wait", &site.run(&["wait", "order-1"]).ends(0).data());
+    let ended = site.run(&["list", "--status", "ended", "--id-prefix", "order-", "--all"]).ends(0).data();
+    shapes.check("list", &ended);
+    let statuses: Vec<_> =
+        ended.as_array().unwrap().iter().map(|one| one["status"].as_str().unwrap()).collect();
+    assert!(statuses.contains(&"committed") && statuses.contains(&"compensated"), "{ended}");
+    let counted = site.run(&["count", "--by", "definition,status", "--status", "committed"]).ends(0).data();
+    shapes.check("count", &counted);
+    assert_eq!(
+        counted,
+        serde_json::json!([{"definition": "order@1", "status": "committed", "transactions": 1}])
+    );
+    shapes.check("count", &site.run(&["count"]).ends(0).data());
+    let typo = site.run(&["list", "--definition", "ordre"]).ends(2);
+    assert!(typo.stderr.contains("did you mean order?"), "{}", typo.stderr);
+    let typo = site.run(&["list", "--status", "stuk"]).ends(2);
+    assert!(typo.stderr.contains("'stuck'"), "{}", typo.stderr);
+    let dry = site.run(&["cancel", "--status", "open", "--dry-run", "--reason", "test"]).ends(0);
+    assert_eq!(dry.stdout, "[]\n");
     site.run(&["retry", "order-3", "--reason", "test"]).ends(3);
 
     site.run(&["settings", "set", "open_max=1000", "--reason", "test"]).ends(0);

@@ -9,6 +9,7 @@
 //!   skip, level, settings              write operators' decisions to the inbox: they work without a server
 //!   dead-letters                       reads what was set aside, and sends it again: without a server, too
 //!   start, get, wait, list, cancel, …  ask a server
+//!   completions, man                   tell of this command line
 //! ```
 //!
 //! Every flag `--some-flag` is also a variable `SAGAMORE_SOME_FLAG`: one function sees to it, for all of them. Data goes
@@ -41,6 +42,8 @@ mod doubt;
 mod kafka;
 mod kafka_only;
 mod logs;
+mod looking;
+mod manual;
 mod operator;
 mod outbox;
 mod participant;
@@ -51,10 +54,13 @@ mod reload;
 mod server;
 mod shard;
 mod signals;
+mod story;
 mod topics;
 mod transactions;
+pub mod tree;
 mod variables;
 mod verbs;
+mod which;
 
 /// Sagamore coordinates distributed transactions on Apache Kafka: services behind topics commit together or roll back
 /// together.
@@ -110,12 +116,12 @@ enum Command {
     Get(transactions::GetArgs),
     /// Wait until transactions have ended, or are stuck.
     Wait(transactions::WaitArgs),
-    /// Open transactions.
-    List(transactions::ListArgs),
-    /// How many transactions are open, by status.
-    Count(transactions::CountArgs),
+    /// Transactions: those that are open, unless told otherwise.
+    List(looking::ListArgs),
+    /// How many transactions there are: of those that are open, by status, unless told otherwise.
+    Count(looking::CountArgs),
     /// Transactions that need a person.
-    Stuck(verbs::StuckArgs),
+    Stuck(looking::StuckArgs),
     /// Have transactions go back, if there still is a way back.
     Cancel(verbs::VerbArgs),
     /// Try again now what is stuck or waits.
@@ -139,6 +145,10 @@ enum Command {
     /// Example participants, and what judges participants.
     #[command(subcommand)]
     Participant(participant::ParticipantCommand),
+    /// A script that completes commands and flags in a shell.
+    Completions(manual::CompletionsArgs),
+    /// A manual page in roff, as `man -l -` takes it.
+    Man(manual::ManArgs),
 }
 
 /// Runs the command of this process.
@@ -239,9 +249,9 @@ impl Command {
             Self::Start(args) => transactions::start(&args, printer),
             Self::Get(args) => transactions::get(&args, printer),
             Self::Wait(args) => transactions::wait(&args, printer),
-            Self::List(args) => transactions::list(&args, printer),
-            Self::Count(args) => transactions::count(&args, printer),
-            Self::Stuck(args) => verbs::show_stuck(&args, printer),
+            Self::List(args) => looking::list(&args, printer),
+            Self::Count(args) => looking::count(&args, printer),
+            Self::Stuck(args) => looking::stuck(&args, printer),
             Self::Cancel(args) => verbs::verb(verbs::Verb::Cancel, &args, printer),
             Self::Retry(args) => verbs::verb(verbs::Verb::Retry, &args, printer),
             Self::Resolve(args) => verbs::resolve(&args, printer),
@@ -253,6 +263,8 @@ impl Command {
             Self::Outbox(args) => outbox::run(args, printer),
             Self::Audit(command) => audit::run(&command, printer),
             Self::Participant(args) => participant::run(&args, printer),
+            Self::Completions(args) => manual::completions(&args),
+            Self::Man(args) => manual::man(&args),
         }
     }
 }

@@ -287,12 +287,6 @@ const TABLE: &[(&str, &str, Case)] = &[
         "LANES_MAX_DEFAULT",
         None("a default; how many lanes run is for the operator to say"),
     ),
-    ("orchestrator/server/src/cli/transactions.rs", "LIST_LIMIT", None("a default of the command line")),
-    (
-        "orchestrator/server/src/cli/transactions.rs",
-        "LIST_MAX",
-        None("what the API gives at most: its own case"),
-    ),
     (
         "orchestrator/server/src/lane/shards.rs",
         "BATCH_MAX",
