@@ -77,7 +77,9 @@ pub(crate) fn checkpoint(partition: i32, took: Duration, records: usize) {
 pub(crate) fn takeover(partition: i32, took: Duration) {
     // What comes into being with its first event cannot be seen to rise: an alert would miss that one.
     undelivered(partition, 0);
-    RETAKEN.iter().for_each(|cause| retaken_by(partition, cause, 0));
+    for cause in RETAKEN {
+        retaken_by(partition, cause, 0);
+    }
     histogram!("sagamore_takeover_seconds", "shard" => partition.to_string()).record(took);
 }
 
