@@ -19,6 +19,7 @@ const LONG_SECONDS: [f64; 14] =
 /// Makes this process count; the handle prints it in Prometheus' text format.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = builder()?.install_recorder()?;
+    begin();
     describe_counter!("sagamore_inputs_total", "Inbox records applied, by shard");
     describe_counter!("sagamore_outputs_total", "Records sent, by kind of destination");
     describe_counter!("sagamore_starts_refused_total", "Starts refused, by reason");
@@ -52,6 +53,14 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
+/// Counters that alerts look at begin at zero: what comes into being with its first event cannot be seen to rise.
+fn begin() {
+    counter!("sagamore_starts_refused_total", "reason" => "overloaded").increment(0);
+    counter!("sagamore_verbs_refused_total").increment(0);
+    counter!("sagamore_view_unreadable_total").increment(0);
+    counter!("sagamore_outputs_total", "destination" => "dead-letters").increment(0);
+}
+
 /// With the buckets of every histogram.
 pub(crate) fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
@@ -66,15 +75,31 @@ pub(crate) fn checkpoint(partition: i32, took: Duration, records: usize) {
 }
 
 pub(crate) fn takeover(partition: i32, took: Duration) {
+    // What comes into being with its first event cannot be seen to rise: an alert would miss that one.
+    undelivered(partition, 0);
+    for cause in RETAKEN {
+        retaken_by(partition, cause, 0);
+    }
     histogram!("sagamore_takeover_seconds", "shard" => partition.to_string()).record(took);
 }
 
+/// Why a shard is dropped to be taken over again.
+const RETAKEN: [&str; 3] = ["fenced", "indefinite", "overdue"];
+
 pub(crate) fn retaken(partition: i32, cause: &'static str) {
-    counter!("sagamore_retaken_total", "shard" => partition.to_string(), "cause" => cause).increment(1);
+    retaken_by(partition, cause, 1);
+}
+
+fn retaken_by(partition: i32, cause: &'static str, times: u64) {
+    counter!("sagamore_retaken_total", "shard" => partition.to_string(), "cause" => cause).increment(times);
 }
 
 pub(crate) fn undeliverable(partition: i32) {
-    counter!("sagamore_undeliverable_total", "shard" => partition.to_string()).increment(1);
+    undelivered(partition, 1);
+}
+
+fn undelivered(partition: i32, outputs: u64) {
+    counter!("sagamore_undeliverable_total", "shard" => partition.to_string()).increment(outputs);
 }
 
 /// Outputs by kind of destination since they were told last: a counter is looked up by its name each time.

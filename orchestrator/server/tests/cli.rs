@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use sagamore_local_kafka::{ClusterSize, LocalKafka};
 use serde_json::Value;
 
@@ -132,6 +134,7 @@ fn topics_and_definitions_without_a_server() {
     assert_eq!((&examined["fit"], &examined["promises"][2]["kept"]), (&false.into(), &false.into()));
     let examined = site.run(&["doctor", "--development"]).ends(0).data();
     assert_eq!(examined["probe"]["transactions"]["fences"], true, "{examined:#}");
+    shapes::Shapes::read().check("doctor", &examined);
 
     assert_eq!(site.run(&["define", "list"]).ends(0).stdout, "[]\n");
     let nobody = site.run(&["define", "apply", "order.json", "--wait", "1s"]).ends(7);
@@ -238,6 +241,8 @@ fn orders_through_a_server_and_participants_each_a_process() {
         assert!(Instant::now() < deadline, "the settings do not arrive");
     }
 
+    dead_letters(&site, &shapes);
+
     for participant in participants {
         let (exit, report) = participant.terminate();
         let report: Value = serde_json::from_str(&report).expect("a report");
@@ -247,6 +252,30 @@ fn orders_through_a_server_and_participants_each_a_process() {
     site.run(&["get", "order-1"]).ends(6);
     let late = site.run(&["wait", "order-1", "--timeout", "1s"]).ends(6);
     assert!(late.stderr.contains("no server answers"), "{}", late.stderr);
+}
+
+/// What cannot be read, and what is printed of it.
+fn dead_letters(site: &Site, shapes: &shapes::Shapes) {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", KAFKA.bootstrap()).create().unwrap();
+    let inbox = format!("{}.inbox", site.prefix);
+    producer.send(BaseRecord::to(&inbox).partition(0).key("k").payload(&b"\xff no text"[..])).unwrap();
+    producer.flush(SOON).unwrap();
+    let deadline = Instant::now() + SOON;
+    let listed = loop {
+        let listed = site.run(&["dead-letters", "list"]).ends(0).data();
+        if !listed.as_array().unwrap().is_empty() {
+            break listed;
+        }
+        assert!(Instant::now() < deadline, "it is not set aside");
+    };
+    shapes.check("dead-letters list", &listed);
+    let place = listed[0]["place"].as_str().unwrap();
+    let check = |name: &str, arguments: &[&str]| shapes.check(name, &site.run(arguments).ends(0).data());
+    check("dead-letters list --by-cause", &["dead-letters", "list", "--by-cause"]);
+    check("dead-letters resend", &["dead-letters", "resend", place, "--dry-run", "--reason", "test"]);
+    check("dead-letters discard", &["dead-letters", "discard", place, "--reason", "test"]);
+    check("dead-letters show", &["dead-letters", "show", place]);
 }
 
 #[test]
@@ -263,6 +292,7 @@ fn a_server_that_cannot_run_says_why() {
     assert_eq!(misspelt, "warning: nobody reads SAGAMORE_LANE; did you mean SAGAMORE_LANES?\n");
     site.write("s.yaml", "# ours\nlanes: 3\nkafka-config: [sasl.password=x]\n");
     let shown = site.run(&["config", "show", "server", "--config", "s.yaml", "--advertise", "h:1"]).ends(0);
+    shapes::Shapes::read().check("config show", &shown.data());
     let by = |name: &str| shown.list().into_iter().find(|setting| setting["setting"] == name).unwrap();
     assert_eq!(
         (&by("kafka")["source"], &by("kafka")["place"]),

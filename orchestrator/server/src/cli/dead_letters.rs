@@ -334,6 +334,14 @@ impl Bytes {
     }
 }
 
+/// A header.
+#[derive(Debug, Serialize)]
+struct Header {
+    name: String,
+    #[serde(flatten)]
+    value: Bytes,
+}
+
 /// A letter with all that it has.
 #[derive(Debug, Serialize)]
 struct Whole {
@@ -342,13 +350,13 @@ struct Whole {
     written: Time,
     key: Option<Bytes>,
     value: Option<Bytes>,
-    headers: Vec<(String, Bytes)>,
+    headers: Vec<Header>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     history: Vec<Handled>,
 }
 
 fn whole(index: &Index, letter: &Letter<'_>) -> Whole {
-    let header = |(name, value): &(&str, &[u8])| ((*name).to_owned(), Bytes::of(value));
+    let header = |(name, value): &(&str, &[u8])| Header { name: (*name).to_owned(), value: Bytes::of(value) };
     Whole {
         listed: listed(index, letter),
         written: letter.cause.at,
@@ -396,7 +404,7 @@ fn story(whole: &Whole, repeats: usize, value: Option<&[u8]>) -> String {
     if repeats > 0 {
         rows.push(row("said again", &format!("{repeats} times")));
     }
-    let header = |(name, value): &(String, Bytes)| row("header", &format!("{name}: {}", value.shown()));
+    let header = |Header { name, value }: &Header| row("header", &format!("{name}: {}", value.shown()));
     rows.extend(whole.headers.iter().map(header));
     rows.extend(whole.history.iter().map(|handled| {
         let Handled { handling, actor, reason, time, to, edited, .. } = handled;
