@@ -114,17 +114,25 @@ fn listen(api: &Api, listener: Listener) -> Result<Response, Problem> {
 }
 
 impl Listener {
-    /// Until the connection ends, or lags.
-    async fn tell(self, api: &Api, mut changes: Receiver<Arc<Change>>, to: &Sender<Event>) {
-        let (mut places, told) = match self.catch_up(api, to).await {
-            Ok(Some(both)) => both,
-            Ok(None) => return,
+    /// What has been missed, then what changes, until the connection ends or lags.
+    async fn tell(self, api: &Api, changes: Receiver<Arc<Change>>, to: &Sender<Event>) {
+        match self.catch_up(api, to).await {
+            Ok(Some((places, told))) => self.follow(changes, places, &told, to).await,
+            Ok(None) => {}
             Err(problem) => {
                 // It has gone, or is told.
                 drop(to.send(Event::default().event("unavailable").data(problem.detail())).await);
-                return;
             }
-        };
+        }
+    }
+
+    async fn follow(
+        self,
+        mut changes: Receiver<Arc<Change>>,
+        mut places: Places,
+        told: &Places,
+        to: &Sender<Event>,
+    ) {
         loop {
             let change = tokio::select! {
                 change = changes.recv() => change,
@@ -136,10 +144,11 @@ impl Listener {
                     if told.get(&partition).is_some_and(|next| offset < *next) {
                         continue;
                     }
-                    let is_wanted = self.is_wanted(&change);
                     // What follows in the same record has not been told yet: its offset is not passed.
                     places.insert(partition, offset);
-                    if is_wanted && to.send(self.event("change", &places, &*change)).await.is_err() {
+                    if self.is_wanted(&change)
+                        && to.send(self.event("change", &places, &*change)).await.is_err()
+                    {
                         return;
                     }
                 }
@@ -214,7 +223,51 @@ fn told_before(headers: &HeaderMap) -> Result<Option<Places>, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use sagamore_schemas::log::JournalEntry;
+
     use super::*;
+    use crate::view::Life;
+
+    fn change(offset: i64) -> Arc<Change> {
+        let entry: JournalEntry = serde_json::from_value(json!({
+            "offset": offset, "sequence": 0, "at": "2026-11-22T16:00:00Z", "input": "start", "transaction": "o-1",
+            "birth": "0-1", "definition": "order@1", "revision": 1,
+        }))
+        .unwrap();
+        let life = Life::new("0-1".parse().unwrap(), "o-1".parse().unwrap(), &entry);
+        Arc::new(Change::new(&life, &entry, (0, offset, 0)))
+    }
+
+    fn everything() -> Listener {
+        let statuses = Filter::statuses_of("all").unwrap();
+        Listener { filter: Filter { statuses, ..Filter::default() }, only: None, told: None }
+    }
+
+    async fn heard(told: &Places, changes: impl IntoIterator<Item = i64>, kept: usize) -> Vec<String> {
+        let (from, receiver) = tokio::sync::broadcast::channel(kept);
+        for offset in changes {
+            from.send(change(offset)).unwrap();
+        }
+        drop(from);
+        let (to, mut events) = channel(WAITING);
+        everything().follow(receiver, Places::new(), told, &to).await;
+        drop(to);
+        let mut heard = Vec::new();
+        while let Some(event) = events.recv().await {
+            heard.push(format!("{event:?}"));
+        }
+        heard
+    }
+
+    #[tokio::test]
+    async fn who_is_too_slow_is_told_and_who_comes_again_hears_nothing_twice() {
+        let all = heard(&Places::new(), 0..3, 8).await;
+        assert!(all.len() == 3 && all.iter().all(|event| event.contains("change")), "{all:?}");
+        let slow = heard(&Places::new(), 0..5, 2).await;
+        assert!(slow.len() == 1 && slow[0].contains("lagged") && slow[0].contains("missed"), "{slow:?}");
+        let again = heard(&[(0, 2)].into(), 0..3, 8).await;
+        assert_eq!(again.len(), 1, "{again:?}");
+    }
 
     #[test]
     fn where_somebody_had_been() {

@@ -24,6 +24,17 @@ use super::which::{Pages, Status, Which};
 /// Which ones, and why.
 #[derive(Debug, Args)]
 pub struct VerbArgs {
+    #[command(flatten)]
+    about: About,
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Which ones: named, or by where they stand.
+#[derive(Debug, Args)]
+struct About {
     /// The transactions' ids.
     #[arg(required_unless_present_any = ANY_FILTER)]
     ids: Vec<TransactionId>,
@@ -33,8 +44,11 @@ pub struct VerbArgs {
     /// In place of ids: those of these statuses. With a filter alone, all that are open.
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "ids")]
     status: Vec<Status>,
-    #[command(flatten)]
-    which: Which,
+}
+
+/// What goes with a verb about several.
+#[derive(Debug, Args)]
+struct How {
     /// Say which ones it would be, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -60,24 +74,33 @@ const ANY_FILTER: [&str; 9] = [
     "newer_than",
 ];
 
-/// Which step of which transaction, and what has become of it.
+/// Which step of which transactions, and what has become of it.
 #[derive(Debug, Args)]
 pub struct ResolveArgs {
-    /// The transaction's id.
-    id: TransactionId,
+    /// The transactions' ids; with --stuck, all that are stuck at that step.
+    #[arg(required_unless_present = "stuck")]
+    ids: Vec<TransactionId>,
+    /// In place of ids: those that are stuck there; of them, those that the next two say.
+    #[arg(long, conflicts_with = "ids")]
+    stuck: bool,
+    /// Those of this definition; with a version, of that one.
+    #[arg(long, value_name = "NAME[@V]", requires = "stuck")]
+    definition: Option<String>,
+    /// Those with an error of this kind: the words of a reason before its colon.
+    #[arg(long, value_name = "KIND", requires = "stuck")]
+    error: Option<String>,
     /// The step that is stuck; in a group STEP/BRANCH.
     #[arg(long, value_name = "STEP[/BRANCH]")]
     step: String,
-    /// ok: what was asked has been done. refused: it has not been done and will not be; a pivot only, which turns back.
+    /// ok: what was asked has been done; of compensate, that it is undone. refused: it has not been done and will not
+    /// be; a pivot only, which turns back.
     #[arg(long = "as", value_name = "OUTCOME", value_enum)]
     outcome: Resolved,
     /// The result, as the participant would have answered it: JSON, `@FILE`, or `-` for standard input.
     #[arg(long, value_name = "JSON|@FILE|-")]
     data: Option<String>,
     #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    server: ServerAddress,
+    how: How,
 }
 
 /// What a person has found out.
@@ -121,28 +144,10 @@ struct Verdict {
 
 /// Asks for it, for each of them. The exit code is that of the worst.
 pub fn verb(verb: Verb, args: &VerbArgs, printer: Printer) -> Outcome {
-    let servers = servers(&args.server)?;
-    let ids = if args.ids.is_empty() { found(&servers, args)? } else { args.ids.clone() };
-    if args.dry_run {
-        return rehearse(&servers, args, &ids, printer);
-    }
-    let body = json!({ "reason": args.operator.reason, "actor": args.operator.actor() });
-    let bar = bar(verb.as_str(), ids.len());
-    let mut verdicts = Vec::new();
-    let mut worst = Exit::Done;
-    for id in &ids {
-        let (verdict, exit) = ask(&servers, verb.as_str(), id, &body)?;
-        worst = worst.max(exit);
-        verdicts.push(verdict);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    if verdicts.len() > 1 && args.check_after.as_ms() > 0 {
-        std::thread::sleep(Duration::from_millis(args.check_after.as_ms()));
-        look_again(&servers, &mut verdicts)?;
-    }
-    tell(verb.as_str(), &verdicts, printer)?;
-    Ok(worst)
+    let VerbArgs { about, which, how } = args;
+    let statuses = if about.stuck { vec![Status::Stuck] } else { about.status.clone() };
+    let body = json!({ "reason": how.operator.reason, "actor": how.operator.actor() });
+    all(verb.as_str(), &about.ids, (&statuses, which), how, &body, printer)
 }
 
 /// Answers in the place of a participant.
@@ -153,9 +158,9 @@ pub fn resolve(args: &ResolveArgs, printer: Printer) -> Outcome {
         Resolved::Ok => "ok",
         Resolved::Refused => "refused",
     };
-    let mut body = json!({
-        "reason": args.operator.reason, "actor": args.operator.actor(), "step": step, "outcome": outcome,
-    });
+    let operator = &args.how.operator;
+    let mut body =
+        json!({ "reason": operator.reason, "actor": operator.actor(), "step": step, "outcome": outcome });
     if let Some(branch) = branch {
         body["branch"] = json!(branch);
     }
@@ -164,42 +169,75 @@ pub fn resolve(args: &ResolveArgs, printer: Printer) -> Outcome {
         body["data"] = serde_json::from_str(data.get())
             .map_err(|error| Failure::usage(format_args!("--data is not JSON: {error}")))?;
     }
-    let (verdict, exit) = ask(&servers(&args.server)?, "resolve", &args.id, &body)?;
-    tell("resolve", &[verdict], printer)?;
-    Ok(exit)
+    let which = Which::stuck_at(args.definition.clone(), step.to_owned(), args.error.clone());
+    all("resolve", &args.ids, (&[Status::Stuck], &which), &args.how, &body, printer)
+}
+
+/// The same wish for each: for those that are named, or those of the filter.
+fn all(
+    verb: &str,
+    named: &[TransactionId],
+    filter: (&[Status], &Which),
+    how: &How,
+    body: &Value,
+    printer: Printer,
+) -> Outcome {
+    let servers = servers(&how.server)?;
+    let ids = if named.is_empty() { found(&servers, filter)? } else { named.to_vec() };
+    if how.dry_run {
+        let filter = Some(filter).filter(|_| named.is_empty());
+        return rehearse(&servers, filter, &ids, printer);
+    }
+    let bar = bar(verb, ids.len());
+    let mut verdicts = Vec::new();
+    let mut worst = Exit::Done;
+    for id in &ids {
+        let (verdict, exit) = ask(&servers, verb, id, body)?;
+        worst = worst.max(exit);
+        verdicts.push(verdict);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if verdicts.len() > 1 && how.check_after.as_ms() > 0 {
+        std::thread::sleep(Duration::from_millis(how.check_after.as_ms()));
+        look_again(&servers, &mut verdicts)?;
+    }
+    tell(verb, &verdicts, printer)?;
+    Ok(worst)
 }
 
 /// Those that the filter names, all pages of them.
-fn found(servers: &Servers, args: &VerbArgs) -> Result<Vec<TransactionId>, Failure> {
-    let found = Pages::new(servers, args.which.query(&statuses(args)), usize::MAX).all()?;
+fn found(servers: &Servers, (statuses, which): (&[Status], &Which)) -> Result<Vec<TransactionId>, Failure> {
+    let found = Pages::new(servers, which.query(statuses), usize::MAX).all()?;
     found.iter().map(|(_, shown)| id_of(shown)).collect()
 }
 
-fn statuses(args: &VerbArgs) -> Vec<Status> {
-    if args.stuck { vec![Status::Stuck] } else { args.status.clone() }
-}
-
 /// What it would be about: the ids for programs; for people how many, and of what is stuck, why.
-fn rehearse(servers: &Servers, args: &VerbArgs, ids: &[TransactionId], printer: Printer) -> Outcome {
+fn rehearse(
+    servers: &Servers,
+    filter: Option<(&[Status], &Which)>,
+    ids: &[TransactionId],
+    printer: Printer,
+) -> Outcome {
     let names: Vec<&str> = ids.iter().map(TransactionId::as_str).collect();
     if printer.format != Format::Table {
         printer.list(&names, String::new)?;
         return Ok(Exit::Done);
     }
     let mut parts = Vec::new();
-    if args.ids.is_empty() {
-        let path =
-            format!("/v1/transactions/counts?{}by=definition,status", args.which.query(&statuses(args)));
+    if let Some((statuses, which)) = filter {
+        let path = format!("/v1/transactions/counts?{}by=definition,status", which.query(statuses));
         let Counted { counts } = read(&block_on(servers.get(&path))??)?;
-        let cell = |count: &Map<String, Value>, name| match &count[name] {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
+        let cell = |count: &Map<String, Value>, name: &str| match count.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
         };
-        let rows =
-            counts.iter().map(|count| ["definition", "status", "transactions"].map(|name| cell(count, name)));
-        parts.push(output::table(["definition", "status", "transactions"], rows));
-        let causes = causes(servers, &args.which)?;
-        if !causes.is_empty() && (args.stuck || args.status.is_empty()) {
+        let head = ["definition", "status", "transactions"];
+        parts.push(output::table(head, counts.iter().map(|count| head.map(|name| cell(count, name)))));
+        let asks_for_stuck = statuses.is_empty() || statuses.contains(&Status::Stuck);
+        let causes = if asks_for_stuck { causes(servers, which)? } else { Vec::new() };
+        if !causes.is_empty() {
             parts.push(causes_table(&causes));
         }
     }

@@ -92,6 +92,11 @@ impl OpenStatus {
 }
 
 impl Which {
+    /// Those that are stuck at a step.
+    pub fn stuck_at(definition: Option<String>, step: String, error: Option<String>) -> Self {
+        Self { definition, step: Some(step), error, ..Self::default() }
+    }
+
     /// As a server takes it; `&` at its end when it is not empty.
     pub fn query(&self, statuses: &[Status]) -> String {
         let span = |span: Option<Span>| span.map(|span| span.to_string());

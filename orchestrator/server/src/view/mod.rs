@@ -42,6 +42,7 @@ use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::{Semaphore, broadcast};
 
 pub use changes::Change;
+pub use life::Life;
 pub use query::{By, Cause, Count, Cursor, Filter, Page, Place, Position};
 pub use show::Shown;
 pub use status::{Status, nearest};
