@@ -25,6 +25,7 @@ impl Broker {
     pub(crate) fn prepare(
         index: usize,
         cluster: &[Ports],
+        more: &[(&str, &str)],
         data: &Path,
         java: &Path,
         classpath: &str,
@@ -35,7 +36,7 @@ impl Broker {
             std::fs::write(&file, text).map_err(LaunchError::io(format!("write {}", file.display())))
         };
         std::fs::create_dir(&folder).map_err(LaunchError::io(format!("make {}", folder.display())))?;
-        write("server.properties", properties::server(index, cluster, &folder.join("log")))?;
+        write("server.properties", properties::server(index, cluster, &folder.join("log"), more))?;
         write("log4j2.properties", properties::log4j(&folder.join("kafka.log")))?;
         Ok(Self {
             index,

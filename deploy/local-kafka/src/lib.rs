@@ -148,7 +148,12 @@ impl LocalKafka {
     /// # Errors
     /// What is missing, with its remedy; or the end of a broker's log.
     pub fn start(size: ClusterSize) -> Result<Self, LaunchError> {
-        Self::start_with(size, &[])
+        Self::start_with(size, &[], &[])
+    }
+
+    /// The same with other properties of its brokers, such as one that no production may have.
+    pub fn start_set(size: ClusterSize, properties: &[(&str, &str)]) -> Result<Self, LaunchError> {
+        Self::start_with(size, &[], properties)
     }
 
     /// The same with one more listener per broker, for clients that are to take a way round, through a proxy say:
@@ -159,14 +164,18 @@ impl LocalKafka {
     /// Unless there is one address for each broker.
     pub fn start_behind(size: ClusterSize, advertised: &[SocketAddr]) -> Result<Self, LaunchError> {
         assert_eq!(advertised.len(), size.brokers(), "one address for each broker");
-        Self::start_with(size, advertised)
+        Self::start_with(size, advertised, &[])
     }
 
-    fn start_with(size: ClusterSize, advertised: &[SocketAddr]) -> Result<Self, LaunchError> {
+    fn start_with(
+        size: ClusterSize,
+        advertised: &[SocketAddr],
+        properties: &[(&str, &str)],
+    ) -> Result<Self, LaunchError> {
         let java = jars::find_java()?;
         let classpath = jars::classpath()?;
         for _ in 0..ATTEMPTS_MAX {
-            match Self::start_once(size, advertised, &java, &classpath) {
+            match Self::start_once(size, advertised, properties, &java, &classpath) {
                 Err(error) if is_port_clash(&error) => {
                     tracing::warn!(%error, "a port was taken; trying others");
                 }
@@ -223,6 +232,7 @@ impl LocalKafka {
     fn start_once(
         size: ClusterSize,
         advertised: &[SocketAddr],
+        properties: &[(&str, &str)],
         java: &Path,
         classpath: &str,
     ) -> Result<Self, LaunchError> {
@@ -236,7 +246,7 @@ impl LocalKafka {
         let cluster_id = random_cluster_id();
         let mut brokers = Vec::new();
         for index in 0..size.brokers() {
-            brokers.push(Broker::prepare(index, &ports, data.path(), java, classpath)?);
+            brokers.push(Broker::prepare(index, &ports, properties, data.path(), java, classpath)?);
         }
         // A JVM each: side by side.
         thread::scope(|scope| {

@@ -19,8 +19,8 @@ pub(crate) struct ClientListener {
     pub(crate) advertised: SocketAddr,
 }
 
-/// `server.properties` of the broker at `index` of these.
-pub(crate) fn server(index: usize, cluster: &[Ports], log_dir: &Path) -> String {
+/// `server.properties` of the broker at `index` of these; of two lines for one property the last holds.
+pub(crate) fn server(index: usize, cluster: &[Ports], log_dir: &Path, more: &[(&str, &str)]) -> String {
     let Ports { broker, controller, client } = cluster[index];
     let voters: Vec<_> = cluster
         .iter()
@@ -64,6 +64,9 @@ pub(crate) fn server(index: usize, cluster: &[Ports], log_dir: &Path) -> String 
     // A killed broker that comes back is let in when its old session is over.
     set("broker.session.timeout.ms", "3000");
     set("broker.heartbeat.interval.ms", "500");
+    for (key, value) in more {
+        set(key, value);
+    }
     text
 }
 

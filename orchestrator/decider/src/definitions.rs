@@ -50,8 +50,8 @@ impl Definitions {
         self.by_id.iter().map(|(id, adoption)| (id, &*adoption.plan, &*adoption.json))
     }
 
-    /// The plan of a transaction's definition.
-    pub(crate) fn plan(&self, id: &DefinitionId) -> Arc<Plan> {
+    /// The plan of a transaction's definition, which is there as long as the transaction.
+    pub fn plan(&self, id: &DefinitionId) -> Arc<Plan> {
         match self.by_id.get(id) {
             Some(adoption) => Arc::clone(&adoption.plan),
             None => unreachable!("SAG-INV-5 a definition in use is never forgotten: {id}"),

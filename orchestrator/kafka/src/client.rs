@@ -337,11 +337,14 @@ fn parse(text: &str) -> Result<(String, String), OverrideError> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+/// Whether the value of this property must not be shown: by its name, and rather once too often.
+pub fn is_secret(key: &str) -> bool {
+    ["password", "secret", "key", "pem", "jaas", "oauthbearer"].iter().any(|part| key.contains(part))
+}
+
 fn cause_without_secret(key: &str, error: KafkaError) -> String {
-    let is_secret =
-        ["password", "secret", "key", "pem", "jaas", "oauthbearer"].iter().any(|part| key.contains(part));
     match error {
-        KafkaError::ClientConfig(_, cause, _, _) if !is_secret => cause,
+        KafkaError::ClientConfig(_, cause, _, _) if !is_secret(key) => cause,
         _ => "not a property or value librdkafka takes (or not compiled in)".to_owned(),
     }
 }

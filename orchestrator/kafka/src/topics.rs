@@ -253,6 +253,25 @@ pub fn ensure_topics(
     Ok(changes)
 }
 
+/// Creates one topic that is none of ours, and waits until each partition has a leader.
+pub fn create_topic(
+    settings: &ClientSettings,
+    name: &str,
+    partitions: NonZeroU16,
+    replication: NonZeroU16,
+    with: &BTreeMap<String, String>,
+) -> Result<(), TopicsError> {
+    let cluster = Cluster::connect(settings)?;
+    cluster.create(name, partitions, replication, with)?;
+    wait_until_ready(&cluster, &[(name, usize::from(partitions.get()))])
+}
+
+/// What a broker says of its settings; without those that it keeps to itself.
+pub fn broker_settings(settings: &ClientSettings, id: i32) -> Result<BTreeMap<String, String>, TopicsError> {
+    let config = Cluster::connect(settings)?.broker_config(id)?;
+    Ok(config.into_iter().filter_map(|(key, entry)| Some((key, entry.value?))).collect())
+}
+
 /// The names of all topics there are.
 pub fn present_topics(settings: &ClientSettings) -> Result<BTreeSet<String>, TopicsError> {
     Ok(Cluster::connect(settings)?.topics()?.into_keys().collect())

@@ -43,6 +43,12 @@ impl DefinitionsTail {
         records[first..].to_vec()
     }
 
+    /// As if these had been read.
+    #[cfg(test)]
+    pub(crate) fn of(records: Vec<(i64, Arc<[u8]>)>) -> Self {
+        Self { records: Mutex::new(records) }
+    }
+
     /// Begins to read.
     pub fn follow(self: &Arc<Self>, installation: &Installation) -> Result<TailThread, KafkaError> {
         let consumer: BaseConsumer =

@@ -217,8 +217,8 @@ impl Drop for Server {
     }
 }
 
-/// Runs a server until SIGINT or SIGTERM, which also end the wait for the brokers.
-pub fn run(config: ServerConfig) -> Result<(), StartError> {
+/// Runs a server until SIGINT or SIGTERM, which also end the wait for the brokers. At each SIGHUP `on_hangup` is called.
+pub fn run(config: ServerConfig, on_hangup: &dyn Fn()) -> Result<(), StartError> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let signals =
@@ -226,22 +226,31 @@ pub fn run(config: ServerConfig) -> Result<(), StartError> {
     let running: Result<Option<(Server, &str)>, StartError> = signals.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Runtime)?;
         let (tell, started) = tokio::sync::oneshot::channel();
         std::thread::Builder::new()
             .name("start".to_owned())
             // Nobody to be told: a signal was quicker, and the server is dropped at once.
             .spawn(move || drop(tell.send(Server::start(config))))
             .map_err(StartError::Runtime)?;
-        let server = tokio::select! {
-            server = started => server.map_err(|_| StartError::Runtime(std::io::Error::other("the start panicked")))??,
-            _ = terminate.recv() => return Ok(None),
-            _ = interrupt.recv() => return Ok(None),
+        let mut started = started;
+        let server = loop {
+            tokio::select! {
+                server = &mut started => {
+                    let panicked = |_| StartError::Runtime(std::io::Error::other("the start panicked"));
+                    break server.map_err(panicked)??;
+                }
+                _ = terminate.recv() => return Ok(None),
+                _ = interrupt.recv() => return Ok(None),
+                _ = hangup.recv() => on_hangup(),
+            }
         };
         let mut broken = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
                 _ = terminate.recv() => return Ok(Some((server, "SIGTERM"))),
                 _ = interrupt.recv() => return Ok(Some((server, "SIGINT"))),
+                _ = hangup.recv() => on_hangup(),
                 _ = broken.tick() => if server.is_broken() { return Ok(Some((server, "a lane has ended"))) },
             }
         }

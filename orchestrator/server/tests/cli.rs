@@ -6,8 +6,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use sagamore_local_kafka::{ClusterSize, LocalKafka};
 use serde_json::Value;
+
+mod shapes;
 
 const SOON: Duration = Duration::from_mins(1);
 const ORDER: &str = include_str!("../src/demo/order.json");
@@ -126,6 +130,11 @@ fn topics_and_definitions_without_a_server() {
     site.run(&["topics", "apply", "--replication", "1", "--partitions", "3"]).ends(4);
     site.run(&["topics", "check"]).ends(10);
     site.run(&["topics", "check", "--development"]).ends(0);
+    let examined = site.run(&["doctor"]).ends(10).data();
+    assert_eq!((&examined["fit"], &examined["promises"][2]["kept"]), (&false.into(), &false.into()));
+    let examined = site.run(&["doctor", "--development"]).ends(0).data();
+    assert_eq!(examined["probe"]["transactions"]["fences"], true, "{examined:#}");
+    shapes::Shapes::read().check("doctor", &examined);
 
     assert_eq!(site.run(&["define", "list"]).ends(0).stdout, "[]\n");
     let nobody = site.run(&["define", "apply", "order.json", "--wait", "1s"]).ends(7);
@@ -193,7 +202,31 @@ fn orders_through_a_server_and_participants_each_a_process() {
     }
     assert_eq!(site.run(&["stuck"]).ends(0).stdout, "[]\n");
     assert_eq!(site.run(&["count"]).ends(0).list()[0]["transactions"], 0);
-    site.run(&["cancel", "order-1", "--reason", "test"]).ends(4);
+    let shapes = shapes::Shapes::read();
+    let refused = site.run(&["cancel", "order-1", "--reason", "test"]).ends(4);
+    shapes.check("cancel", &refused.data());
+    let history = site.run(&["get", "order-2"]).ends(0).data();
+    assert_eq!(history["steps"][0]["attempts"][0]["came_to"], "ok", "{history}");
+    shapes.check("get", &history);
+    shapes.check("wait", &site.run(&["wait", "order-1"]).ends(0).data());
+    let ended = site.run(&["list", "--status", "ended", "--id-prefix", "order-", "--all"]).ends(0).data();
+    shapes.check("list", &ended);
+    let statuses: Vec<_> =
+        ended.as_array().unwrap().iter().map(|one| one["status"].as_str().unwrap()).collect();
+    assert!(statuses.contains(&"committed") && statuses.contains(&"compensated"), "{ended}");
+    let counted = site.run(&["count", "--by", "definition,status", "--status", "committed"]).ends(0).data();
+    shapes.check("count", &counted);
+    assert_eq!(
+        counted,
+        serde_json::json!([{"definition": "order@1", "status": "committed", "transactions": 1}])
+    );
+    shapes.check("count", &site.run(&["count"]).ends(0).data());
+    let typo = site.run(&["list", "--definition", "ordre"]).ends(2);
+    assert!(typo.stderr.contains("did you mean order?"), "{}", typo.stderr);
+    let typo = site.run(&["list", "--status", "stuk"]).ends(2);
+    assert!(typo.stderr.contains("'stuck'"), "{}", typo.stderr);
+    let dry = site.run(&["cancel", "--status", "open", "--dry-run", "--reason", "test"]).ends(0);
+    assert_eq!(dry.stdout, "[]\n");
     site.run(&["retry", "order-3", "--reason", "test"]).ends(3);
 
     site.run(&["settings", "set", "open_max=1000", "--reason", "test"]).ends(0);
@@ -208,6 +241,8 @@ fn orders_through_a_server_and_participants_each_a_process() {
         assert!(Instant::now() < deadline, "the settings do not arrive");
     }
 
+    dead_letters(&site, &shapes);
+
     for participant in participants {
         let (exit, report) = participant.terminate();
         let report: Value = serde_json::from_str(&report).expect("a report");
@@ -219,6 +254,30 @@ fn orders_through_a_server_and_participants_each_a_process() {
     assert!(late.stderr.contains("no server answers"), "{}", late.stderr);
 }
 
+/// What cannot be read, and what is printed of it.
+fn dead_letters(site: &Site, shapes: &shapes::Shapes) {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", KAFKA.bootstrap()).create().unwrap();
+    let inbox = format!("{}.inbox", site.prefix);
+    producer.send(BaseRecord::to(&inbox).partition(0).key("k").payload(&b"\xff no text"[..])).unwrap();
+    producer.flush(SOON).unwrap();
+    let deadline = Instant::now() + SOON;
+    let listed = loop {
+        let listed = site.run(&["dead-letters", "list"]).ends(0).data();
+        if !listed.as_array().unwrap().is_empty() {
+            break listed;
+        }
+        assert!(Instant::now() < deadline, "it is not set aside");
+    };
+    shapes.check("dead-letters list", &listed);
+    let place = listed[0]["place"].as_str().unwrap();
+    let check = |name: &str, arguments: &[&str]| shapes.check(name, &site.run(arguments).ends(0).data());
+    check("dead-letters list --by-cause", &["dead-letters", "list", "--by-cause"]);
+    check("dead-letters resend", &["dead-letters", "resend", place, "--dry-run", "--reason", "test"]);
+    check("dead-letters discard", &["dead-letters", "discard", place, "--reason", "test"]);
+    check("dead-letters show", &["dead-letters", "show", place]);
+}
+
 #[test]
 fn a_server_that_cannot_run_says_why() {
     let site = Site::new("cli-nowhere");
@@ -227,6 +286,21 @@ fn a_server_that_cannot_run_says_why() {
     site.write("typo.yaml", "lane: 2\n");
     let typo = site.run(&["server", "--config", "typo.yaml"]).ends(2);
     assert!(typo.stderr.contains("did you mean `lanes`?"), "{}", typo.stderr);
+    assert!(typo.stderr.contains("typo.yaml: line 1: "), "{}", typo.stderr);
+    let misspelt = site.command(&["--version"]).env("SAGAMORE_LANE", "2").output().unwrap();
+    let misspelt = String::from_utf8(misspelt.stderr).unwrap();
+    assert_eq!(misspelt, "warning: nobody reads SAGAMORE_LANE; did you mean SAGAMORE_LANES?\n");
+    site.write("s.yaml", "# ours\nlanes: 3\nkafka-config: [sasl.password=x]\n");
+    let shown = site.run(&["config", "show", "server", "--config", "s.yaml", "--advertise", "h:1"]).ends(0);
+    shapes::Shapes::read().check("config show", &shown.data());
+    let by = |name: &str| shown.list().into_iter().find(|setting| setting["setting"] == name).unwrap();
+    assert_eq!(
+        (&by("kafka")["source"], &by("kafka")["place"]),
+        (&"variable".into(), &"SAGAMORE_KAFKA".into())
+    );
+    assert_eq!((&by("lanes")["source"], &by("lanes")["place"]), (&"file".into(), &"s.yaml, line 2".into()));
+    assert_eq!(by("advertise")["source"], "flag");
+    assert_eq!(by("kafka-config")["values"][0], "sasl.password=(hidden)");
     site.write("secret", "short\n");
     let short = site.run(&["server", "--reply-token-secret-file", "secret"]).ends(2);
     assert!(short.stderr.contains("16 bytes"), "{}", short.stderr);

@@ -131,6 +131,57 @@ async fn drive(server: &Server) {
     assert_eq!((status, &body["title"]), (404, &json!("not-found")), "{body}");
 }
 
+/// Listens to a stream of events: when this returns, nothing is missed any more.
+async fn connect(url: &str, last: Option<&str>) -> reqwest::Response {
+    let mut request = reqwest::Client::new().get(url);
+    if let Some(last) = last {
+        request = request.header("last-event-id", last);
+    }
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    answer
+}
+
+/// What a stream says until it is `enough`.
+async fn said(mut answer: reqwest::Response, enough: impl Fn(&str) -> bool) -> String {
+    let mut said = String::new();
+    let read = async {
+        while !enough(&said) {
+            said.push_str(&String::from_utf8_lossy(&answer.chunk().await.unwrap().unwrap()));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), read)
+        .await
+        .unwrap_or_else(|_| panic!("too little: {said}"));
+    said
+}
+
+/// One transaction from its start to its end, heard by whoever listens; and again by who comes later.
+async fn listen(server: &Server) {
+    let url = format!("http://{}/v1", server.address());
+    let of_one = format!("{url}/transactions/order-100/events");
+    let ended = |said: &str| said.contains(r#""outcome":"committed""#);
+    let one = connect(&of_one, None).await;
+    let filtered = connect(&format!("{url}/events?id_prefix=order-10&status=committed"), None).await;
+    let answer = reqwest::Client::new()
+        .post(format!("{url}/transactions?wait=20s"))
+        .body(order(100, "France").to_string())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status().as_u16(), 200);
+    let heard = said(one, ended).await;
+    // A start and three answers; more, when one had to be asked again.
+    assert!(heard.matches("event: change").count() >= 4, "{heard}");
+    assert_eq!(said(filtered, ended).await.matches("event: change").count(), 1);
+    let first = heard.lines().find_map(|line| line.strip_prefix("id: ")).unwrap();
+    let again = connect(&of_one, Some(first)).await;
+    let again = said(again, |said| said.contains("event: state")).await;
+    assert!(again.contains(r#""status":"committed""#), "{again}");
+    let wrong = reqwest::Client::new().get(&of_one).header("last-event-id", "x").send().await.unwrap();
+    assert_eq!(wrong.status().as_u16(), 400);
+}
+
 fn run(kafka: &ClientSettings, check_topics: bool) {
     drop(
         tracing_subscriber::fmt()
@@ -150,6 +201,7 @@ fn run(kafka: &ClientSettings, check_topics: bool) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(define(&server));
     runtime.block_on(drive(&server));
+    runtime.block_on(listen(&server));
     assert_eq!(server.crash_shards(), 4);
     assert!(server.wait_ready(Duration::from_secs(30)), "{:?}", server.directory().shards());
     // A restored shard remembers.

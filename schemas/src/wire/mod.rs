@@ -10,6 +10,7 @@
 //! is the way back. `data` is never parsed here: it passes as raw JSON, byte for byte, or as base64 text.
 //! Unknown attributes are ignored; a known attribute of a wrong type is an error that names it.
 
+mod dead_letter;
 mod doubt;
 mod envelope;
 mod payload;
@@ -24,6 +25,9 @@ use uuid::Uuid;
 
 use crate::definition::DefinitionId;
 use crate::ids::{Birth, Name, Partition, Span, Time, TransactionId};
+pub use dead_letter::{
+    ERRORS, Handled, Handling, LetterCause, LetterPlace, LetterPlaceError, RESENT, resent_headers,
+};
 pub use doubt::{Decided, Heuristic, HeuristicWish, Inquiry, Verdict};
 pub use payload::{Payload, PayloadRef};
 pub use read::{ReadCause, ReadError, read_asked, read_command, read_input, read_outcome};

@@ -160,6 +160,19 @@ pub fn write_now(
     RUNTIME.block_on(write(&producer(bootstrap), topic, partition, key, value)).expect("a record is written")
 }
 
+/// Writes a record once more, behind what stands there.
+pub fn write_again(bootstrap: &str, topic: &str, seen: &Seen) {
+    let headers = seen.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+        headers.insert(Header { key, value: Some(value) })
+    });
+    let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
+    record.partition = Some(seen.partition);
+    record.key = seen.key.as_deref();
+    record.payload = seen.value.as_deref();
+    let written = RUNTIME.block_on(producer(bootstrap).send(record, REQUEST_TIMEOUT));
+    written.expect("a record is written");
+}
+
 /// Sets one setting of a topic; the others go back to the broker's defaults, as librdkafka has it.
 pub fn alter(bootstrap: &str, topic: &str, settings: &[(&str, &str)]) {
     let mut change = AlterConfig::new(ResourceSpecifier::Topic(topic));

@@ -5,6 +5,7 @@
 //! | `POST /v1/transactions[?wait=30s]` | 202 applied, 200 with the outcome under `wait`, 4xx/503 problem |
 //! | `GET /v1/transactions/{id}[?history=true]` | 200, from its owner, or from the view when it has forgotten; 404 |
 //! | `GET /v1/transactions?status=…&after=…`, `/counts?by=…`, `GET /v1/stuck` | 200, from this server's view |
+//! | `GET /v1/transactions/{id}/events`, `GET /v1/events?…` | 200, server-sent events |
 //! | `POST /v1/transactions/{id}/cancel`, `…/retry`, `…/resolve` | 200 taken, 409 refused |
 //! | `POST /v1/definitions[?wait=15s]` | 201 every shard has it, 200 it had been there, 202 some may not, 409, 422 |
 //! | `GET /health/live`, `/health/ready`, `/metrics`, `/openapi.json` | |
@@ -12,6 +13,7 @@
 //! Errors are problem documents (RFC 9457). Deliberately absent: any decision; a verb is an inbox record like a reply.
 
 mod definitions;
+mod events;
 mod kept;
 pub mod owner;
 mod problem;
@@ -66,6 +68,7 @@ struct Inner {
     producer: FutureProducer,
     owners: Owners,
     applies: Semaphore,
+    listeners: Arc<Semaphore>,
     kept: Kept,
     watch: Arc<Watch>,
     view: Arc<View>,
@@ -95,6 +98,7 @@ impl Api {
             owners,
             kept: Kept::default(),
             applies: Semaphore::new(definitions::APPLIES_MAX),
+            listeners: Arc::new(Semaphore::new(events::LISTENERS)),
             watch,
             view,
             metrics,
@@ -125,6 +129,8 @@ pub async fn serve(listener: TcpListener, api: Api) {
         .route("/v1/transactions/counts", get(view::counts))
         .route("/v1/stuck", get(view::stuck))
         .route("/v1/transactions/{id}", get(transactions::get))
+        .route("/v1/transactions/{id}/events", get(events::of_one))
+        .route("/v1/events", get(events::of_filter))
         .route("/v1/transactions/{id}/{verb}", post(transactions::verb))
         .route("/v1/definitions", get(definitions::open).post(definitions::define))
         .route("/v1/shards", get(shards))

@@ -27,6 +27,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", detail)
     }
 
+    /// What it says to a person.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Whether it says that there is no such thing.
     pub(super) fn is_not_found(&self) -> bool {
         self.status == StatusCode::NOT_FOUND

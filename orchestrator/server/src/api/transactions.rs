@@ -256,7 +256,7 @@ pub(super) async fn answer(work: impl Future<Output = Result<Response, Problem>>
     work.await.unwrap_or_else(IntoResponse::into_response)
 }
 
-fn parsed(id: &str) -> Result<TransactionId, Problem> {
+pub(super) fn parsed(id: &str) -> Result<TransactionId, Problem> {
     id.parse().map_err(|error: sagamore_schemas::ids::IdError| Problem::bad_request(error.to_string()))
 }
 

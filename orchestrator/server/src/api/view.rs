@@ -36,6 +36,8 @@ pub(super) type Pairs = Result<UrlQuery<Vec<(String, String)>>, QueryRejection>;
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     pub(super) filter: Filter,
+    /// Whether statuses were named: otherwise they are those that are open.
+    pub(super) has_statuses: bool,
     size: Option<usize>,
     after: Option<Cursor>,
     by: Vec<By>,
@@ -143,6 +145,7 @@ pub(super) fn asked(pairs: Pairs, more: &[&str]) -> Result<Asked, Problem> {
             _ => return Err(unknown(name, more)),
         }
     }
+    asked.has_statuses = pairs.iter().any(|(name, _)| name == "status");
     asked.filter.aged(clock::now(), older, newer);
     Ok(asked)
 }

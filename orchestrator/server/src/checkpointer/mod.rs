@@ -20,7 +20,9 @@ use sagamore_decider::checkpoint::Checkpoint;
 use sagamore_decider::restore::Restored;
 
 use crate::config::Installation;
+use crate::definitions_tail::DefinitionsTail;
 use crate::halt::Halt;
+use crate::telemetry::Observer;
 
 pub(crate) use inbox_check::{headers_of, timestamp_ms};
 pub use lookahead::{Looking, Skip};
@@ -81,13 +83,14 @@ impl Checkpointer {
     /// Starts the takeover of a shard.
     pub fn spawn(
         installation: Arc<Installation>,
+        definitions: Arc<DefinitionsTail>,
         tenure: Tenure,
         events: Sender<(Tenure, Event)>,
     ) -> std::io::Result<Self> {
         let (jobs, inbox) = channel();
         std::thread::Builder::new()
             .name(format!("checkpoint-{}", tenure.partition))
-            .spawn(move || run(&installation, tenure, &inbox, &events))?;
+            .spawn(move || run(&installation, definitions, tenure, &inbox, &events))?;
         Ok(Self { jobs })
     }
 
@@ -115,6 +118,7 @@ impl Checkpointer {
 
 fn run(
     installation: &Installation,
+    definitions: Arc<DefinitionsTail>,
     tenure: Tenure,
     jobs: &Receiver<Checkpoint>,
     events: &Sender<(Tenure, Event)>,
@@ -122,10 +126,11 @@ fn run(
     // A lane that is gone has no use for events.
     let tell = |event| drop(events.send((tenure, event)));
     let begun = Instant::now();
-    let producer = match takeover::take_over(installation, tenure.partition) {
+    let (producer, mut observer) = match takeover::take_over(installation, tenure.partition) {
         Ok((producer, restored, inbox_end)) => {
+            let observer = Observer::new(tenure.partition, &restored.shard, definitions);
             tell(Event::Restored { restored: Box::new(restored), inbox_end, took: begun.elapsed() });
-            producer
+            (producer, observer)
         }
         Err(failure) => return tell(Event::Failed(failure)),
     };
@@ -133,7 +138,10 @@ fn run(
         let begun = Instant::now();
         let records = checkpoint.state.len() + checkpoint.journal.len() + 1;
         match producer.write(&checkpoint) {
-            Ok(()) => tell(Event::Written { took: begun.elapsed(), records }),
+            Ok(()) => {
+                tell(Event::Written { took: begun.elapsed(), records });
+                observer.see(&checkpoint.journal, checkpoint.next_offset);
+            }
             Err(failure) => return tell(Event::Failed(failure)),
         }
     }

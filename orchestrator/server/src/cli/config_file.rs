@@ -1,4 +1,5 @@
-//! `sagamore server --config FILE`: TOML, or YAML when the name ends so. Its names are those of the flags.
+//! `sagamore server --config FILE`: TOML, or YAML when the name ends so. Its names are those of the flags, the global ones
+//! for the log included.
 //!
 //! What stands in the file takes the place of the defaults before the arguments are read again: so a flag goes before a
 //! variable, a variable before the file, and every value is checked where the flag's is.
@@ -12,13 +13,17 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 use super::exit::{Exit, Failure};
 
 /// Flags that make no sense in the file.
-const NOT_IN_FILE: &[&str] = &["config", "help", "version"];
+const NOT_IN_FILE: &[&str] = &["config", "help", "version", "output"];
 
 /// One name of the file with its values.
-#[derive(Debug, PartialEq, Eq)]
-struct Entry {
-    name: String,
-    values: Vec<String>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// As the flag is called.
+    pub name: String,
+    /// Its values; several where the flag may be given several times.
+    pub values: Vec<String>,
+    /// Where it stands, from 1.
+    pub line: usize,
 }
 
 /// The file these arguments, or the variable, name. Whatever else is wrong with them is told later.
@@ -27,63 +32,98 @@ pub fn named(command: clap::Command, arguments: &[OsString]) -> Option<PathBuf> 
     matches.subcommand_matches("server")?.get_one::<PathBuf>("config").cloned()
 }
 
-/// The command line with the values of the file for defaults.
-pub fn apply(command: clap::Command, file: &Path) -> Result<clap::Command, Failure> {
-    let wrong = |message: String| Failure::usage(format_args!("{}: {message}", file.display()));
+/// What stands in the file, with the names of the flags.
+pub fn read(file: &Path) -> Result<Vec<Entry>, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Usage };
         Failure::new(exit, format_args!("{}: {error}", file.display()))
     })?;
     let is_yaml = file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    let entries = if is_yaml { read_yaml(&text) } else { read_toml(&text) }.map_err(wrong)?;
+    let entries = if is_yaml { read_yaml(&text) } else { read_toml(&text) };
+    let mut entries = entries.map_err(|message| wrong(file, message))?;
+    for entry in &mut entries {
+        entry.name = entry.name.replace('_', "-");
+    }
+    entries.sort_by_key(|entry| entry.line);
+    let twice =
+        (1..entries.len()).find(|at| entries[..*at].iter().any(|known| known.name == entries[*at].name));
+    match twice {
+        Some(at) => {
+            let Entry { name, line, .. } = &entries[at];
+            Err(wrong(file, format_args!("line {line}: `{name}` stands there twice")))
+        }
+        None => Ok(entries),
+    }
+}
+
+fn wrong(file: &Path, message: impl std::fmt::Display) -> Failure {
+    Failure::usage(format_args!("{}: {message}", file.display()))
+}
+
+/// The command line with the values of the file for defaults.
+pub fn apply(mut command: clap::Command, file: &Path, entries: &[Entry]) -> Result<clap::Command, Failure> {
     let mut server = command.find_subcommand("server").expect("there is a command `server`").clone();
     for entry in entries {
-        let name = entry.name.replace('_', "-");
-        let flags = names(&server);
-        if !flags.contains(&name) {
-            return Err(wrong(unknown(&entry.name, &flags)));
+        let known: Vec<String> = [names(&server), names(&command)].concat();
+        if !known.contains(&entry.name) {
+            let message = unknown(&entry.name, &known);
+            return Err(wrong(file, format_args!("line {}: {message}", entry.line)));
         }
-        let flag = server.get_arguments().find(|arg| arg.get_long() == Some(&name));
+        let is_own = |arg: &&clap::Arg| arg.get_long() == Some(&entry.name);
+        let flag = server.get_arguments().chain(command.get_arguments()).find(is_own);
         let takes_many = flag.is_some_and(|flag| matches!(flag.get_action(), ArgAction::Append));
         if entry.values.len() > 1 && !takes_many {
-            return Err(wrong(format!("`{}` takes one value", entry.name)));
+            return Err(wrong(file, format_args!("line {}: `{}` takes one value", entry.line, entry.name)));
         }
-        server = server.mut_args(|arg| {
-            if arg.get_long() == Some(&name) {
+        let given = |arg: clap::Arg| {
+            if arg.get_long() == Some(&entry.name) {
                 arg.default_values(entry.values.clone()).required(false)
             } else {
                 arg
             }
-        });
+        };
+        server = server.mut_args(given);
+        command = command.mut_args(given);
     }
     Ok(command.mut_subcommand("server", |_| server))
 }
 
-fn names(server: &clap::Command) -> Vec<String> {
-    let long = server.get_arguments().filter_map(|arg| arg.get_long());
+fn names(command: &clap::Command) -> Vec<String> {
+    let long = command.get_arguments().filter_map(|arg| arg.get_long());
     long.filter(|name| !NOT_IN_FILE.contains(name)).map(str::to_owned).collect()
 }
 
 fn unknown(name: &str, flags: &[String]) -> String {
-    let similar = flags.iter().map(|flag| (strsim::jaro_winkler(flag, name), flag));
-    match similar.max_by(|(one, _), (other, _)| one.total_cmp(other)) {
-        Some((similarity, flag)) if similarity > 0.8 => {
-            format!("there is no setting `{name}`; did you mean `{flag}`?")
-        }
-        _ => format!("there is no setting `{name}`; there are {}", flags.join(", ")),
+    match similar(name, flags) {
+        Some(flag) => format!("there is no setting `{name}`; did you mean `{flag}`?"),
+        None => format!("there is no setting `{name}`; there are {}", flags.join(", ")),
     }
+}
+
+/// Which of these was meant, most likely.
+pub fn similar<'k>(name: &str, known: &'k [String]) -> Option<&'k str> {
+    let similar = known.iter().map(|known| (strsim::jaro_winkler(known, name), known));
+    let best = similar.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    best.filter(|(similarity, _)| *similarity > 0.8).map(|(_, known)| known.as_str())
 }
 
 fn read_toml(text: &str) -> Result<Vec<Entry>, String> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+    let places = toml::de::DeTable::parse(text).map_err(|error| error.to_string())?;
+    let line_of = |name: &str| {
+        let place =
+            places.get_ref().keys().find(|key| key.get_ref() == name).map_or(0, |key| key.span().start);
+        text[..place].matches('\n').count() + 1
+    };
     let entry = |(name, value): (String, toml::Value)| {
+        let line = line_of(&name);
         let values = match value {
             toml::Value::Array(elements) => {
                 elements.iter().map(|element| toml_scalar(&name, element)).collect::<Result<_, _>>()?
             }
             value => vec![toml_scalar(&name, &value)?],
         };
-        Ok(Entry { name, values })
+        Ok(Entry { name, values, line })
     };
     table.into_iter().map(entry).collect()
 }
@@ -125,7 +165,7 @@ fn read_yaml(text: &str) -> Result<Vec<Entry>, String> {
                 if entries.iter().any(|entry| entry.name == name) {
                     return Err(format!("line {line}: `{name}` stands there twice"));
                 }
-                entries.push(Entry { name: name.into_owned(), values: Vec::new() });
+                entries.push(Entry { name: name.into_owned(), values: Vec::new(), line });
                 Place::AtValue
             }
             (Place::AtValue, Event::SequenceStart(..)) => Place::InList,
@@ -181,6 +221,29 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_told() {
+        let lines = |entries: Result<Vec<Entry>, String>| {
+            let entries = entries.unwrap();
+            entries
+                .iter()
+                .map(|entry| format!("{} {}", entry.name, entry.line))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        assert_eq!(lines(read_toml("# one\nkafka = 'ä'\n\n\"lanes\" = 2\n")), "kafka 2, lanes 4");
+        assert_eq!(lines(read_yaml("# one\nkafka: ä\n\nlanes: 2\n")), "kafka 2, lanes 4");
+    }
+
+    #[test]
+    fn the_log_may_be_set_too() {
+        let text = "kafka: h:1\nlog: debug\nlog-format: json\n";
+        assert!(given("s.yaml", text, &[]).is_ok());
+        assert!(
+            given("s.yaml", "kafka: h:1\noutput: json\n", &[]).unwrap_err().contains("no setting `output`")
+        );
+    }
+
+    #[test]
     fn what_is_no_setting_is_told() {
         assert_eq!(
             entries(read_toml("lanes = 1.5")),
@@ -202,7 +265,8 @@ mod tests {
         let arguments: Vec<_> = arguments.iter().map(OsString::from).collect();
         let file = named(command(), &arguments).expect("named");
         let shown = |message: &str| message.replace(folder.path().to_str().unwrap(), "");
-        let command = apply(command(), &file).map_err(|failure| shown(&failure.message))?;
+        let entries = read(&file).map_err(|failure| shown(&failure.message))?;
+        let command = apply(command(), &file, &entries).map_err(|failure| shown(&failure.message))?;
         let matches = command.try_get_matches_from(&arguments).map_err(|error| error.to_string())?;
         let cli = Cli::from_arg_matches(&matches).map_err(|error| error.to_string())?;
         Ok(format!("{:?}", cli.command))
@@ -228,7 +292,12 @@ mod tests {
     fn an_unknown_setting_is_an_error_with_a_suggestion() {
         assert_eq!(
             given("s.toml", "kafka = 'h:1'\nlane = 3\n", &[]).unwrap_err(),
-            "/s.toml: there is no setting `lane`; did you mean `lanes`?"
+            "/s.toml: line 2: there is no setting `lane`; did you mean `lanes`?"
+        );
+        assert_eq!(
+            given("s.toml", "reply-token-secret-file = 'x'\nreply_token_secret_file = 'y'\n", &[])
+                .unwrap_err(),
+            "/s.toml: line 2: `reply-token-secret-file` stands there twice"
         );
         assert!(given("s.toml", "config = 'x'\n", &[]).unwrap_err().contains("no setting `config`"));
         assert!(given("s.toml", "lanes = 'many'\n", &["--kafka", "h:1"]).unwrap_err().contains("--lanes"));

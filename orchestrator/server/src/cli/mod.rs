@@ -2,11 +2,14 @@
 //!
 //! ```text
 //!   server, participant, dev, demo     stay up
-//!   topics, define                     talk to Kafka
+//!   topics, doctor, define             talk to Kafka
 //!   predict                            reckons
+//!   config                             says what commands are set to
 //!   audit                              folds the log again
 //!   skip, level, settings              write operators' decisions to the inbox: they work without a server
+//!   dead-letters                       reads what was set aside, and sends it again: without a server, too
 //!   start, get, wait, list, cancel, …  ask a server
+//!   completions, man                   tell of this command line
 //! ```
 //!
 //! Every flag `--some-flag` is also a variable `SAGAMORE_SOME_FLAG`: one function sees to it, for all of them. Data goes
@@ -14,6 +17,7 @@
 //! the business of the modules it calls.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -28,25 +32,35 @@ pub mod output;
 mod api;
 mod audit;
 mod compare;
+mod config;
+mod dead_letters;
 mod define;
 mod demo;
 mod dev;
+mod doctor;
 mod doubt;
 mod kafka;
 mod kafka_only;
 mod logs;
+mod looking;
+mod manual;
 mod operator;
 mod outbox;
 mod participant;
 mod participant_check;
 mod predict;
 mod rebuild;
+mod reload;
 mod server;
 mod shard;
 mod signals;
+mod story;
 mod topics;
 mod transactions;
+pub mod tree;
+mod variables;
 mod verbs;
+mod which;
 
 /// Sagamore coordinates distributed transactions on Apache Kafka: services behind topics commit together or roll back
 /// together.
@@ -64,9 +78,12 @@ struct Global {
     /// How data is printed.
     #[arg(short, long, global = true, value_enum, default_value_t)]
     output: Format,
-    /// How the log is written, to stderr; `SAGAMORE_LOG` (or `RUST_LOG`) says what of it, such as `info`.
+    /// How the log is written, to stderr.
     #[arg(long, global = true, value_enum, default_value_t)]
     log_format: logs::LogFormat,
+    /// What is logged, such as `info` or `info,sagamore=debug`; left out, what `RUST_LOG` says, or what people need.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,6 +97,11 @@ enum Command {
     /// The topics Sagamore needs.
     #[command(subcommand)]
     Topics(topics::TopicsCommand),
+    /// What commands are set to, and by what.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// What a cluster lacks for what is promised, and what to do about it; then the exit code is 10.
+    Doctor(doctor::DoctorArgs),
     /// Definitions of transactions.
     #[command(subcommand)]
     Define(define::DefineCommand),
@@ -94,12 +116,12 @@ enum Command {
     Get(transactions::GetArgs),
     /// Wait until transactions have ended, or are stuck.
     Wait(transactions::WaitArgs),
-    /// Open transactions.
-    List(transactions::ListArgs),
-    /// How many transactions are open, by status.
-    Count(transactions::CountArgs),
+    /// Transactions: those that are open, unless told otherwise.
+    List(looking::ListArgs),
+    /// How many transactions there are: of those that are open, by status, unless told otherwise.
+    Count(looking::CountArgs),
     /// Transactions that need a person.
-    Stuck(verbs::StuckArgs),
+    Stuck(looking::StuckArgs),
     /// Have transactions go back, if there still is a way back.
     Cancel(verbs::VerbArgs),
     /// Try again now what is stuck or waits.
@@ -108,6 +130,9 @@ enum Command {
     Resolve(verbs::ResolveArgs),
     /// Pass over one inbox record on which a shard halted.
     Skip(shard::SkipArgs),
+    /// What no shard could take: look at it, send it again, discard it.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
     /// Write the state of a shard anew, from its inbox: for one that has halted with SAG-001.
     Rebuild(rebuild::RebuildArgs),
     /// Raise the level of all shards, after every server has been rolled out.
@@ -120,6 +145,10 @@ enum Command {
     /// Example participants, and what judges participants.
     #[command(subcommand)]
     Participant(participant::ParticipantCommand),
+    /// A script that completes commands and flags in a shell.
+    Completions(manual::CompletionsArgs),
+    /// A manual page in roff, as `man -l -` takes it.
+    Man(manual::ManArgs),
 }
 
 /// Runs the command of this process.
@@ -128,11 +157,13 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Vec<OsString>) -> Exit {
+    for warning in variables::unknown(&command(), std::env::vars_os()) {
+        eprintln!("warning: {warning}");
+    }
     let file = config_file::named(command(), &arguments);
-    let command = match file.as_deref().map(|file| config_file::apply(command(), file)) {
-        None => command(),
-        Some(Ok(command)) => command,
-        Some(Err(failure)) => return failed(&failure),
+    let command = match with_file(file.as_deref()) {
+        Ok((command, _)) => command,
+        Err(failure) => return failed(&failure),
     };
     let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,
@@ -148,11 +179,22 @@ fn run(arguments: Vec<OsString>) -> Exit {
         Ok(cli) => cli,
         Err(error) => return told(&error),
     };
-    logs::begin(cli.global.log_format, cli.command.is_long_lived());
+    if let Err(failure) =
+        logs::begin(cli.global.log_format, cli.global.log.as_deref(), cli.command.is_long_lived())
+    {
+        return failed(&failure);
+    }
     match cli.command.run(Printer { format: cli.global.output }) {
         Ok(exit) => exit,
         Err(failure) => failed(&failure),
     }
+}
+
+/// The command line with what stands in this file, and that.
+fn with_file(file: Option<&Path>) -> Result<(clap::Command, Vec<config_file::Entry>), Failure> {
+    let Some(file) = file else { return Ok((command(), Vec::new())) };
+    let entries = config_file::read(file)?;
+    Ok((config_file::apply(command(), file, &entries)?, entries))
 }
 
 fn failed(failure: &Failure) -> Exit {
@@ -200,24 +242,29 @@ impl Command {
             Self::Dev(args) => dev::run(&args),
             Self::Server(args) => server::run(&args),
             Self::Topics(command) => topics::run(command, printer),
+            Self::Config(command) => config::run(&command, printer),
+            Self::Doctor(args) => doctor::run(&args, printer),
             Self::Define(command) => define::run(command, printer),
             Self::Predict(args) => predict::run(&args, printer),
             Self::Start(args) => transactions::start(&args, printer),
             Self::Get(args) => transactions::get(&args, printer),
             Self::Wait(args) => transactions::wait(&args, printer),
-            Self::List(args) => transactions::list(&args, printer),
-            Self::Count(args) => transactions::count(&args, printer),
-            Self::Stuck(args) => verbs::show_stuck(&args, printer),
+            Self::List(args) => looking::list(&args, printer),
+            Self::Count(args) => looking::count(&args, printer),
+            Self::Stuck(args) => looking::stuck(&args, printer),
             Self::Cancel(args) => verbs::verb(verbs::Verb::Cancel, &args, printer),
             Self::Retry(args) => verbs::verb(verbs::Verb::Retry, &args, printer),
             Self::Resolve(args) => verbs::resolve(&args, printer),
             Self::Skip(args) => shard::skip(&args, printer),
+            Self::DeadLetters(command) => dead_letters::run(&command, printer),
             Self::Rebuild(args) => rebuild::run(&args, printer),
             Self::Level(args) => shard::level(&args, printer),
             Self::Settings(command) => shard::settings(command, printer),
             Self::Outbox(args) => outbox::run(args, printer),
             Self::Audit(command) => audit::run(&command, printer),
             Self::Participant(args) => participant::run(&args, printer),
+            Self::Completions(args) => manual::completions(&args),
+            Self::Man(args) => manual::man(&args),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! block style with every string quoted, so that no reader takes `no` or `1e3` for something else.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -63,18 +64,33 @@ pub fn print(text: &str) -> Result<(), Failure> {
         .and_then(|()| stdout.write_all(b"\n"))
         .and_then(|()| stdout.flush());
     match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Unexpected, format_args!("stdout: {error}")))
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            UNREAD.store(true, Ordering::Relaxed);
+            Ok(())
         }
-        _ => Ok(()),
+        Err(error) => Err(Failure::new(Exit::Unexpected, format_args!("stdout: {error}"))),
+        Ok(()) => Ok(()),
     }
+}
+
+/// Whether the reader of stdout has gone away: a process has one stdout.
+static UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// Whether nobody reads what is printed, so that whoever prints again and again may end.
+pub fn is_unread() -> bool {
+    UNREAD.load(Ordering::Relaxed)
 }
 
 /// A table without lines, so that other programs can cut it.
 pub fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    wide_table(&head, rows.into_iter().map(Vec::from))
+}
+
+/// The same, of as many columns as were asked for.
+pub fn wide_table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(head.map(str::to_uppercase));
+    table.set_header(head.iter().map(|name| name.to_uppercase()));
     for row in rows {
         table.add_row(row);
     }

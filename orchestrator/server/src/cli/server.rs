@@ -10,6 +10,7 @@ use sagamore_decider::owner::Pace;
 
 use super::exit::{Exit, Failure, Outcome};
 use super::kafka::KafkaArgs;
+use super::reload::Reload;
 use crate::config::ServerConfig;
 
 /// Lanes that a server has unless told otherwise, at most: more threads than this seldom make it quicker.
@@ -59,7 +60,8 @@ pub fn run(args: &ServerArgs) -> Outcome {
         reply_secret: args.reply_token_secret_file.as_deref().map(read_secret).transpose()?,
         pace: Pace::default(),
     };
-    crate::server::run(config)?;
+    let reload = Reload::new(args.config.clone());
+    crate::server::run(config, &|| reload.reload())?;
     Ok(Exit::Done)
 }
 

@@ -208,12 +208,7 @@ fn write_to_all(site: &Site, verb: &ShardVerb<'_>, printer: Printer) -> Outcome 
 }
 
 fn write(site: &Site, verb: &ShardVerb<'_>, partitions: Vec<i32>, printer: Printer) -> Outcome {
-    let record = |&partition: &i32| NewRecord {
-        partition,
-        key: None,
-        value: verb.to_json(Partition(partition)),
-        is_event: true,
-    };
+    let record = |&partition: &i32| NewRecord::event(partition, None, verb.to_json(Partition(partition)));
     let records: Vec<_> = partitions.iter().map(record).collect();
     let offsets = site.write(Topic::Inbox, &records)?;
     let written =

@@ -129,14 +129,18 @@ pub fn is_refused(severity: Severity, development: bool) -> bool {
     }
 }
 
-fn finding_row(finding: &Finding) -> [String; 7] {
-    let Finding { topic, setting, value, wanted, reason, remedy, severity } = finding.clone();
-    let severity = match severity {
+/// As it is written.
+pub fn severity_word(severity: Severity) -> &'static str {
+    match severity {
         Severity::BreaksAPromise => "breaks-a-promise",
         Severity::DevelopmentOnly => "development-only",
         Severity::Advice => "advice",
-    };
-    [severity.to_owned(), topic, setting, value, wanted, reason, remedy]
+    }
+}
+
+fn finding_row(finding: &Finding) -> [String; 7] {
+    let Finding { topic, setting, value, wanted, reason, remedy, severity } = finding.clone();
+    [severity_word(severity).to_owned(), topic, setting, value, wanted, reason, remedy]
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `start`, `get`, `wait`, `list`, `count`: asked of a server.
+//! `start`, `get`, `wait`: asked of a server.
 //!
 //! `start` sends the same id and the same time again until it is answered or its timeout is over, so that whatever
 //! happens on the way there is one transaction. `start --wait` lets the server wait and asks again with what is left of
@@ -13,17 +13,13 @@ use sagamore_client::http::{Patience, Servers};
 use sagamore_client::start::{self, Absence, StartDocument, Unanswered, Until};
 use sagamore_schemas::ids::{Span, TransactionId};
 use sagamore_schemas::wire::DefinitionRef;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::{ServerAddress, exit_of_refusal, failure, read, servers};
 use super::exit::{Exit, Failure, Outcome};
 use super::output::{self, Printer};
-
-/// Transactions that `list` shows unless told otherwise: about as many as people scroll through.
-const LIST_LIMIT: usize = 100;
-/// Transactions that a server lists at most: beyond it, what is shown is a part.
-pub(super) const LIST_MAX: usize = 1_000;
+use super::story::story;
 
 /// What to start.
 #[derive(Debug, Args)]
@@ -69,50 +65,6 @@ pub struct WaitArgs {
     server: ServerAddress,
 }
 
-/// Which ones.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// Only those of this status.
-    #[arg(long, value_enum)]
-    status: Option<Status>,
-    /// How many at most.
-    #[arg(long, value_name = "N", default_value_t = LIST_LIMIT)]
-    limit: usize,
-    #[command(flatten)]
-    server: ServerAddress,
-}
-
-/// Where to ask.
-#[derive(Debug, Args)]
-pub struct CountArgs {
-    #[command(flatten)]
-    server: ServerAddress,
-}
-
-/// Where an open transaction stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Status {
-    /// Going forward, not decided.
-    Running,
-    /// Decided, going forward to the end.
-    Committing,
-    /// Going back.
-    RollingBack,
-    /// In need of a person.
-    Stuck,
-}
-
-impl Status {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Committing => "committing",
-            Self::RollingBack => "rolling-back",
-            Self::Stuck => "stuck",
-        }
-    }
-}
-
 /// What a start came to: accepted, or ended.
 #[derive(Debug, Deserialize)]
 struct Started {
@@ -138,6 +90,8 @@ pub(super) struct Shown {
     #[serde(default)]
     pub(super) started: Option<String>,
     #[serde(default)]
+    pub(super) updated: Option<String>,
+    #[serde(default)]
     pub(super) deadline: Option<String>,
     #[serde(default)]
     pub(super) reason: Option<String>,
@@ -145,6 +99,34 @@ pub(super) struct Shown {
     pub(super) parent: Option<String>,
     #[serde(default)]
     pub(super) steps: Vec<ShownStep>,
+    #[serde(default)]
+    pub(super) decisions: Vec<ShownDecision>,
+}
+
+/// What a person has decided.
+#[derive(Debug, Deserialize)]
+pub(super) struct ShownDecision {
+    pub(super) at: String,
+    pub(super) verb: String,
+    pub(super) actor: String,
+    #[serde(default)]
+    pub(super) reason: Option<String>,
+    #[serde(default)]
+    pub(super) step: Option<String>,
+}
+
+/// One command, and what came of it.
+#[derive(Debug, Deserialize)]
+pub(super) struct ShownAttempt {
+    pub(super) operation: String,
+    pub(super) attempt: u32,
+    pub(super) asked: String,
+    #[serde(default)]
+    pub(super) took_ms: Option<u64>,
+    #[serde(default)]
+    pub(super) came_to: Option<String>,
+    #[serde(default)]
+    pub(super) reason: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -160,23 +142,15 @@ pub(super) struct ShownStep {
     #[serde(default)]
     pub(super) operation: Option<String>,
     #[serde(default)]
-    pub(super) attempt: Option<u32>,
-    #[serde(default)]
     pub(super) due: Option<String>,
     #[serde(default)]
+    pub(super) since: Option<String>,
+    #[serde(default)]
     pub(super) reason: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Listed {
-    transactions: Vec<Box<RawValue>>,
-}
-
-/// How many there are of a status.
-#[derive(Debug, Serialize)]
-struct Count {
-    status: String,
-    transactions: usize,
+    #[serde(default)]
+    pub(super) attempts: Vec<ShownAttempt>,
+    #[serde(default)]
+    pub(super) omitted: Option<u32>,
 }
 
 /// `start NAME[@V]`.
@@ -226,10 +200,10 @@ fn not_started(id: &TransactionId, unanswered: Unanswered) -> Failure {
 /// `get ID`.
 pub fn get(args: &GetArgs, printer: Printer) -> Outcome {
     let servers = servers(&args.server)?;
-    let answer = block_on(servers.get(&path_of(&args.id)))??;
+    let answer = block_on(servers.get(&format!("{}?history=true", path_of(&args.id))))??;
     let raw: Box<RawValue> = read(&answer)?;
     let shown: Shown = read(&answer)?;
-    printer.one(&raw, || one_table(&shown))?;
+    printer.one(&raw, || story(&shown))?;
     Ok(Exit::Done)
 }
 
@@ -276,48 +250,6 @@ async fn wait_for_all(servers: &Servers, args: &WaitArgs) -> Result<Vec<Box<RawV
     }
 }
 
-/// `list`.
-pub fn list(args: &ListArgs, printer: Printer) -> Outcome {
-    let found = fetch_list(&args.server, args.status, args.limit)?;
-    let (transactions, shown): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    printer.list(&transactions, || list_table(&shown))?;
-    Ok(Exit::Done)
-}
-
-/// `count`.
-pub fn count(args: &CountArgs, printer: Printer) -> Outcome {
-    let transactions = fetch_list(&args.server, None, LIST_MAX)?;
-    let mut by_status: BTreeMap<String, usize> = BTreeMap::new();
-    for (_, shown) in &transactions {
-        *by_status.entry(shown.status.clone()).or_default() += 1;
-    }
-    let total = Count { status: "open".to_owned(), transactions: transactions.len() };
-    let counts = by_status.into_iter().map(|(status, transactions)| Count { status, transactions });
-    let counts: Vec<_> = counts.chain(std::iter::once(total)).collect();
-    printer.list(&counts, || {
-        let row = |count: &Count| [count.status.clone(), count.transactions.to_string()];
-        output::table(["status", "transactions"], counts.iter().map(row))
-    })?;
-    Ok(Exit::Done)
-}
-
-/// Open transactions, as they were told and as tables show them.
-pub(super) fn fetch_list(
-    server: &ServerAddress,
-    status: Option<Status>,
-    limit: usize,
-) -> Result<Vec<(Box<RawValue>, Shown)>, Failure> {
-    let servers = servers(server)?;
-    let status = status.map(|status| format!("status={}&", status.as_str())).unwrap_or_default();
-    let answer = block_on(servers.get(&format!("/v1/transactions?{status}limit={limit}")))??;
-    let listed: Listed = read(&answer)?;
-    if listed.transactions.len() >= limit.min(LIST_MAX) {
-        eprintln!("there may be more than these {}", listed.transactions.len());
-    }
-    let shown = |raw: Box<RawValue>| read_shown(&raw).map(|shown| (raw, shown));
-    listed.transactions.into_iter().map(shown).collect()
-}
-
 fn patience(timeout: Span) -> Patience {
     Patience::new(Duration::from_millis(timeout.as_ms()))
 }
@@ -350,7 +282,7 @@ pub(super) fn path_of(id: &TransactionId) -> String {
     format!("/v1/transactions/{id}")
 }
 
-fn read_shown(raw: &RawValue) -> Result<Shown, Failure> {
+pub(super) fn read_shown(raw: &RawValue) -> Result<Shown, Failure> {
     serde_json::from_str(raw.get()).map_err(|error| {
         Failure::new(Exit::Unexpected, format_args!("the server's answer is not understood: {error}"))
     })
@@ -387,45 +319,13 @@ impl ShownStep {
     }
 
     /// The participant, or the definition it starts and the child.
-    fn done_by(&self) -> String {
+    pub(super) fn done_by(&self) -> String {
         let by = self.participant.clone().unwrap_or_default();
         self.child.as_ref().map_or_else(|| by.clone(), |child| format!("{by} as {child}"))
     }
 }
 
-fn one_table(shown: &Shown) -> String {
-    let mut lines = vec![format!("{} {}", shown.id, shown.status)];
-    let fields = [
-        ("reason", shown.reason.clone()),
-        ("definition", shown.definition.clone()),
-        ("parent", shown.parent.clone()),
-        ("birth", shown.birth.clone()),
-        ("revision", shown.revision.map(|revision| revision.to_string())),
-        ("started", shown.started.clone()),
-        ("deadline", shown.deadline.clone()),
-    ];
-    lines.extend(fields.into_iter().filter_map(|(name, value)| Some(format!("{name:<11}{}", value?))));
-    if !shown.steps.is_empty() {
-        let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let row = |step: &ShownStep| {
-            [
-                step.called(),
-                step.done_by(),
-                step.phase.clone(),
-                text(&step.operation),
-                step.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
-                text(&step.due),
-                text(&step.reason),
-            ]
-        };
-        let head = ["step", "participant", "phase", "operation", "attempt", "due", "reason"];
-        lines.push(String::new());
-        lines.push(output::table(head, shown.steps.iter().map(row)));
-    }
-    lines.join("\n")
-}
-
-fn list_table(transactions: &[Shown]) -> String {
+pub(super) fn list_table(transactions: &[Shown]) -> String {
     let row = |shown: &Shown| {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         [
@@ -470,22 +370,5 @@ mod tests {
         assert_eq!(read_input("--input", &format!("@{}", file.display())).unwrap().get(), text);
         assert_eq!(read_input("--input", "{").unwrap_err().exit, Exit::Usage);
         assert_eq!(read_input("--input", "@/nowhere").unwrap_err().exit, Exit::Usage);
-    }
-
-    #[test]
-    fn a_transaction_as_people_read_it() {
-        let shown: Shown = serde_json::from_str(
-            r#"{"id":"o-1","status":"rolling-back","birth":"0-7","revision":3,"definition":"order@1","reason":"ship: no-carrier",
-                "steps":[{"step":"reserve","participant":"inventory","phase":"undoing","operation":"compensate","attempt":1},
-                         {"step":"ship","participant":"shipping","phase":"refused","reason":"no-carrier: Norway"}]}"#,
-        )
-        .unwrap();
-        assert_eq!(
-            one_table(&shown),
-            "o-1 rolling-back\nreason     ship: no-carrier\ndefinition order@1\nbirth      0-7\nrevision   3\n\n\
-             STEP     PARTICIPANT  PHASE    OPERATION   ATTEMPT  DUE  REASON\n\
-             reserve  inventory    undoing  compensate  1\n\
-             ship     shipping     refused                            no-carrier: Norway"
-        );
     }
 }

@@ -1,92 +1,106 @@
-//! `cancel`, `retry`, `resolve`: a person's decisions about transactions, one by one or all that are stuck alike; and
-//! `stuck`, which says who they are and why.
+//! `cancel`, `retry`, `resolve`: a person's decisions about transactions, one by one or all that a filter names.
 //!
 //! A verb is an input like any other: who, why and when stand in the journal. What it came to is told for each
-//! transaction, so that a list adds up.
+//! transaction, so that a list adds up; and a little later it is looked whether it helped.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use sagamore_client::http::{REQUEST_TIMEOUT, Servers};
-use sagamore_schemas::ids::TransactionId;
-use serde::Serialize;
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use sagamore_schemas::ids::{Span, TransactionId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
-use super::api::{ServerAddress, failure, servers};
+use super::api::{ServerAddress, failure, read, servers};
 use super::exit::{Exit, Failure, Outcome};
+use super::looking::{causes, causes_table};
 use super::operator::OperatorArgs;
-use super::output::{self, Printer};
-use super::transactions::{LIST_MAX, Shown, ShownStep, Status, block_on, fetch_list, path_of, read_input};
+use super::output::{self, Format, Printer};
+use super::transactions::{Shown, block_on, path_of, read_input};
+use super::which::{Pages, Status, Which};
 
 /// Which ones, and why.
 #[derive(Debug, Args)]
 pub struct VerbArgs {
-    /// The transactions' ids.
-    #[arg(required_unless_present = "stuck")]
-    ids: Vec<TransactionId>,
-    /// In place of ids: all that are stuck, or those of them that the next three say.
-    #[arg(long, conflicts_with = "ids")]
-    stuck: bool,
+    #[command(flatten)]
+    about: About,
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Which ones: named, or by where they stand.
+#[derive(Debug, Args)]
+struct About {
+    /// The transactions' ids.
+    #[arg(required_unless_present_any = ANY_FILTER)]
+    ids: Vec<TransactionId>,
+    /// In place of ids: those that are stuck; of them, those that the filter says.
+    #[arg(long, conflicts_with_all = ["ids", "status"])]
+    stuck: bool,
+    /// In place of ids: those of these statuses. With a filter alone, all that are open.
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "ids")]
+    status: Vec<Status>,
+}
+
+/// What goes with a verb about several.
+#[derive(Debug, Args)]
+struct How {
     /// Say which ones it would be, and do nothing.
     #[arg(long)]
     dry_run: bool,
+    /// How much later it is looked whether it helped; of several transactions, unless it is 0s.
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    check_after: Span,
     #[command(flatten)]
     operator: OperatorArgs,
     #[command(flatten)]
     server: ServerAddress,
 }
 
-/// Which of those that are stuck.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Which {
-    /// Those of this definition; with a version, of that one.
-    #[arg(long, value_name = "NAME[@V]")]
-    definition: Option<String>,
-    /// Those stuck at this step.
-    #[arg(long, value_name = "STEP")]
-    step: Option<String>,
-    /// Those that wait for this participant.
-    #[arg(long, value_name = "NAME")]
-    participant: Option<String>,
-}
+/// What stands in the place of ids.
+const ANY_FILTER: [&str; 9] = [
+    "stuck",
+    "status",
+    "definition",
+    "step",
+    "participant",
+    "error",
+    "id_prefix",
+    "older_than",
+    "newer_than",
+];
 
-/// Which step of which transaction, and what has become of it.
+/// Which step of which transactions, and what has become of it.
 #[derive(Debug, Args)]
 pub struct ResolveArgs {
-    /// The transaction's id.
-    id: TransactionId,
+    /// The transactions' ids; with --stuck, all that are stuck at that step.
+    #[arg(required_unless_present = "stuck")]
+    ids: Vec<TransactionId>,
+    /// In place of ids: those that are stuck there; of them, those that the next two say.
+    #[arg(long, conflicts_with = "ids")]
+    stuck: bool,
+    /// Those of this definition; with a version, of that one.
+    #[arg(long, value_name = "NAME[@V]", requires = "stuck")]
+    definition: Option<String>,
+    /// Those with an error of this kind: the words of a reason before its colon.
+    #[arg(long, value_name = "KIND", requires = "stuck")]
+    error: Option<String>,
     /// The step that is stuck; in a group STEP/BRANCH.
     #[arg(long, value_name = "STEP[/BRANCH]")]
     step: String,
-    /// ok: what was asked has been done. refused: it has not been done and will not be; a pivot only, which turns back.
+    /// ok: what was asked has been done; of compensate, that it is undone. refused: it has not been done and will not
+    /// be; a pivot only, which turns back.
     #[arg(long = "as", value_name = "OUTCOME", value_enum)]
     outcome: Resolved,
     /// The result, as the participant would have answered it: JSON, `@FILE`, or `-` for standard input.
     #[arg(long, value_name = "JSON|@FILE|-")]
     data: Option<String>,
     #[command(flatten)]
-    operator: OperatorArgs,
-    #[command(flatten)]
-    server: ServerAddress,
-}
-
-/// How many, and how.
-#[derive(Debug, Args)]
-pub struct StuckArgs {
-    #[command(flatten)]
-    which: Which,
-    /// One line for each cause: definition, step, operation, and the first words of the reason.
-    #[arg(long)]
-    by_cause: bool,
-    /// How many are looked at, at most.
-    #[arg(long, value_name = "N", default_value_t = LIST_MAX)]
-    limit: usize,
-    #[command(flatten)]
-    server: ServerAddress,
+    how: How,
 }
 
 /// What a person has found out.
@@ -123,52 +137,17 @@ struct Verdict {
     taken: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-}
-
-/// Transactions that are stuck alike.
-#[derive(Debug, Serialize)]
-struct Cause {
-    definition: String,
-    step: String,
-    participant: String,
-    operation: String,
-    reason: String,
-    count: usize,
-    first: String,
-    last: String,
-    sample: String,
-    next: String,
+    /// Where it stood a little later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
 }
 
 /// Asks for it, for each of them. The exit code is that of the worst.
 pub fn verb(verb: Verb, args: &VerbArgs, printer: Printer) -> Outcome {
-    let ids: Vec<TransactionId> = if args.stuck {
-        stuck(&args.server, &args.which, LIST_MAX)?
-            .into_iter()
-            .map(|(_, shown)| id_of(&shown))
-            .collect::<Result<_, _>>()?
-    } else {
-        args.ids.clone()
-    };
-    if args.dry_run {
-        let ids: Vec<&str> = ids.iter().map(TransactionId::as_str).collect();
-        printer.list(&ids, || format!("{}\nwould be asked: {}", ids.join("\n"), ids.len()))?;
-        return Ok(Exit::Done);
-    }
-    let servers = servers(&args.server)?;
-    let body = json!({ "reason": args.operator.reason, "actor": args.operator.actor() });
-    let bar = ProgressBar::new(ids.len() as u64);
-    let mut verdicts = Vec::new();
-    let mut worst = Exit::Done;
-    for id in ids {
-        let (verdict, exit) = ask(&servers, verb.as_str(), &id, &body)?;
-        worst = worst.max(exit);
-        verdicts.push(verdict);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    tell(verb.as_str(), &verdicts, printer)?;
-    Ok(worst)
+    let VerbArgs { about, which, how } = args;
+    let statuses = if about.stuck { vec![Status::Stuck] } else { about.status.clone() };
+    let body = json!({ "reason": how.operator.reason, "actor": how.operator.actor() });
+    all(verb.as_str(), &about.ids, (&statuses, which), how, &body, printer)
 }
 
 /// Answers in the place of a participant.
@@ -179,9 +158,9 @@ pub fn resolve(args: &ResolveArgs, printer: Printer) -> Outcome {
         Resolved::Ok => "ok",
         Resolved::Refused => "refused",
     };
-    let mut body = json!({
-        "reason": args.operator.reason, "actor": args.operator.actor(), "step": step, "outcome": outcome,
-    });
+    let operator = &args.how.operator;
+    let mut body =
+        json!({ "reason": operator.reason, "actor": operator.actor(), "step": step, "outcome": outcome });
     if let Some(branch) = branch {
         body["branch"] = json!(branch);
     }
@@ -190,64 +169,148 @@ pub fn resolve(args: &ResolveArgs, printer: Printer) -> Outcome {
         body["data"] = serde_json::from_str(data.get())
             .map_err(|error| Failure::usage(format_args!("--data is not JSON: {error}")))?;
     }
-    let (verdict, exit) = ask(&servers(&args.server)?, "resolve", &args.id, &body)?;
-    tell("resolve", &[verdict], printer)?;
-    Ok(exit)
+    let which = Which::stuck_at(args.definition.clone(), step.to_owned(), args.error.clone());
+    all("resolve", &args.ids, (&[Status::Stuck], &which), &args.how, &body, printer)
 }
 
-/// Those that need a person.
-pub fn show_stuck(args: &StuckArgs, printer: Printer) -> Outcome {
-    let found = stuck(&args.server, &args.which, args.limit)?;
-    let (transactions, found): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    if args.by_cause {
-        let causes = causes(&found);
-        printer.list(&causes, || causes_table(&causes))?;
+/// The same wish for each: for those that are named, or those of the filter.
+fn all(
+    verb: &str,
+    named: &[TransactionId],
+    filter: (&[Status], &Which),
+    how: &How,
+    body: &Value,
+    printer: Printer,
+) -> Outcome {
+    let servers = servers(&how.server)?;
+    let ids = if named.is_empty() { found(&servers, filter)? } else { named.to_vec() };
+    if how.dry_run {
+        let filter = Some(filter).filter(|_| named.is_empty());
+        return rehearse(&servers, filter, &ids, printer);
+    }
+    let bar = bar(verb, ids.len());
+    let mut verdicts = Vec::new();
+    let mut worst = Exit::Done;
+    for id in &ids {
+        let (verdict, exit) = ask(&servers, verb, id, body)?;
+        worst = worst.max(exit);
+        verdicts.push(verdict);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if verdicts.len() > 1 && how.check_after.as_ms() > 0 {
+        std::thread::sleep(Duration::from_millis(how.check_after.as_ms()));
+        look_again(&servers, &mut verdicts)?;
+    }
+    tell(verb, &verdicts, printer)?;
+    Ok(worst)
+}
+
+/// Those that the filter names, all pages of them.
+fn found(servers: &Servers, (statuses, which): (&[Status], &Which)) -> Result<Vec<TransactionId>, Failure> {
+    let found = Pages::new(servers, which.query(statuses), usize::MAX).all()?;
+    found.iter().map(|(_, shown)| id_of(shown)).collect()
+}
+
+/// What it would be about: the ids for programs; for people how many, and of what is stuck, why.
+fn rehearse(
+    servers: &Servers,
+    filter: Option<(&[Status], &Which)>,
+    ids: &[TransactionId],
+    printer: Printer,
+) -> Outcome {
+    let names: Vec<&str> = ids.iter().map(TransactionId::as_str).collect();
+    if printer.format != Format::Table {
+        printer.list(&names, String::new)?;
         return Ok(Exit::Done);
     }
-    printer.list(&transactions, || {
-        let rows = found.iter().map(|shown| {
-            let at: Vec<String> = stuck_steps(shown).map(ShownStep::called).collect();
-            let why: Vec<String> = stuck_steps(shown).filter_map(|step| step.reason.clone()).collect();
-            [shown.id.clone(), shown.definition.clone().unwrap_or_default(), at.join(", "), why.join(", ")]
-        });
-        output::table(["transaction", "definition", "stuck at", "reason"], rows)
-    })?;
+    let mut parts = Vec::new();
+    if let Some((statuses, which)) = filter {
+        let path = format!("/v1/transactions/counts?{}by=definition,status", which.query(statuses));
+        let Counted { counts } = read(&block_on(servers.get(&path))??)?;
+        let cell = |count: &Map<String, Value>, name: &str| match count.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        let head = ["definition", "status", "transactions"];
+        parts.push(output::table(head, counts.iter().map(|count| head.map(|name| cell(count, name)))));
+        let asks_for_stuck = statuses.is_empty() || statuses.contains(&Status::Stuck);
+        let causes = if asks_for_stuck { causes(servers, which)? } else { Vec::new() };
+        if !causes.is_empty() {
+            parts.push(causes_table(&causes));
+        }
+    }
+    parts.push(format!("{}\nwould be asked: {}", names.join("\n"), ids.len()));
+    output::print(&parts.join("\n\n"))?;
     Ok(Exit::Done)
+}
+
+#[derive(Deserialize)]
+struct Counted {
+    counts: Vec<Map<String, Value>>,
+}
+
+fn bar(verb: &str, count: usize) -> ProgressBar {
+    let bar = ProgressBar::new(count as u64);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len}, {eta} to go") {
+        bar.set_style(style);
+    }
+    bar.set_message(verb.to_owned());
+    bar
 }
 
 fn ask(servers: &Servers, verb: &str, id: &TransactionId, body: &Value) -> Result<(Verdict, Exit), Failure> {
     let path = format!("{}/{verb}", path_of(id));
     let answer = block_on(servers.post(&path, &body.to_string(), REQUEST_TIMEOUT))??;
+    let id = id.to_string();
     if answer.is_success() {
-        return Ok((Verdict { id: id.to_string(), taken: true, reason: None }, Exit::Done));
+        return Ok((Verdict { id, taken: true, reason: None, status: None }, Exit::Done));
     }
     let failure = failure(&answer);
-    Ok((Verdict { id: id.to_string(), taken: false, reason: Some(failure.message) }, failure.exit))
+    Ok((Verdict { id, taken: false, reason: Some(failure.message), status: None }, failure.exit))
+}
+
+/// Where those that were taken stand by now.
+fn look_again(servers: &Servers, verdicts: &mut [Verdict]) -> Result<(), Failure> {
+    let bar = bar("looking", verdicts.len());
+    for verdict in verdicts.iter_mut().filter(|verdict| verdict.taken) {
+        let answer = block_on(servers.get(&format!("/v1/transactions/{}", verdict.id)))??;
+        let shown: Option<Shown> = read(&answer).ok();
+        verdict.status = Some(shown.map_or_else(|| "unknown".to_owned(), |shown| shown.status));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(())
 }
 
 fn tell(verb: &str, verdicts: &[Verdict], printer: Printer) -> Result<(), Failure> {
     printer.list(verdicts, || {
         let row = |verdict: &Verdict| {
             let taken = if verdict.taken { "yes" } else { "no" };
-            [verdict.id.clone(), taken.to_owned(), verdict.reason.clone().unwrap_or_default()]
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            [verdict.id.clone(), taken.to_owned(), text(&verdict.reason), text(&verdict.status)]
         };
-        let table = output::table(["transaction", verb, "why not"], verdicts.iter().map(row));
-        let taken = verdicts.iter().filter(|verdict| verdict.taken).count();
+        let table = output::table(["transaction", verb, "why not", "by now"], verdicts.iter().map(row));
         match verdicts.len() {
             1 => table,
-            all => format!("{table}\n{verb}: {taken} taken, {} not", all - taken),
+            _ => format!("{table}\n{}", sum(verb, verdicts)),
         }
     })
 }
 
-fn stuck(
-    server: &ServerAddress,
-    which: &Which,
-    limit: usize,
-) -> Result<Vec<(Box<RawValue>, Shown)>, Failure> {
-    let mut found = fetch_list(server, Some(Status::Stuck), limit)?;
-    found.retain(|(_, shown)| which.takes(shown));
-    Ok(found)
+/// What it came to, in one line that adds up.
+fn sum(verb: &str, verdicts: &[Verdict]) -> String {
+    let taken = verdicts.iter().filter(|verdict| verdict.taken).count();
+    let mut by_now: BTreeMap<&str, usize> = BTreeMap::new();
+    for status in verdicts.iter().filter_map(|verdict| verdict.status.as_deref()) {
+        *by_now.entry(status).or_default() += 1;
+    }
+    let still = by_now.remove("stuck").map(|count| format!("still stuck: {count}"));
+    let others = by_now.into_iter().map(|(status, count)| format!("{status}: {count}"));
+    let by_now: Vec<String> = others.chain(still).collect();
+    let by_now = if by_now.is_empty() { String::new() } else { format!("; by now {}", by_now.join(", ")) };
+    format!("{verb}: {taken} taken, {} not{by_now}", verdicts.len() - taken)
 }
 
 fn id_of(shown: &Shown) -> Result<TransactionId, Failure> {
@@ -257,142 +320,25 @@ fn id_of(shown: &Shown) -> Result<TransactionId, Failure> {
     shown.id.parse().map_err(wrong)
 }
 
-fn stuck_steps(shown: &Shown) -> impl Iterator<Item = &ShownStep> {
-    shown.steps.iter().filter(|step| step.phase == "stuck")
-}
-
-impl Which {
-    fn takes(&self, shown: &Shown) -> bool {
-        let definition = shown.definition.as_deref().unwrap_or_default();
-        let is_defined = |wanted: &String| {
-            wanted == definition || definition.split_once('@').is_some_and(|(name, _)| name == wanted)
-        };
-        let is_at = |wanted: &String| stuck_steps(shown).any(|step| step.step == *wanted);
-        let waits_for =
-            |wanted: &String| stuck_steps(shown).any(|step| step.participant.as_ref() == Some(wanted));
-        self.definition.as_ref().is_none_or(is_defined)
-            && self.step.as_ref().is_none_or(is_at)
-            && self.participant.as_ref().is_none_or(waits_for)
-    }
-}
-
-/// The first words of a reason are what it is; what follows a colon is whom it is about.
-fn class_of(reason: &str) -> String {
-    reason.split(':').next().unwrap_or_default().trim().to_owned()
-}
-
-fn causes(found: &[Shown]) -> Vec<Cause> {
-    let mut causes: BTreeMap<[String; 5], Cause> = BTreeMap::new();
-    for shown in found {
-        for step in stuck_steps(shown) {
-            let text = |value: &Option<String>| value.clone().unwrap_or_default();
-            let reason = class_of(step.reason.as_deref().unwrap_or_default());
-            let key = [
-                text(&shown.definition),
-                step.called(),
-                text(&step.participant),
-                text(&step.operation),
-                reason.clone(),
-            ];
-            let [definition, called, participant, operation, _] = key.clone();
-            let started = text(&shown.started);
-            let cause = causes.entry(key).or_insert_with(|| Cause {
-                next: format!(
-                    "sagamore retry --stuck --definition {definition} --step {} --reason …",
-                    step.step
-                ),
-                definition,
-                step: called,
-                participant,
-                operation,
-                reason,
-                count: 0,
-                first: started.clone(),
-                last: started.clone(),
-                sample: shown.id.clone(),
-            });
-            cause.count += 1;
-            cause.first = cause.first.clone().min(started.clone());
-            cause.last = cause.last.clone().max(started);
-        }
-    }
-    let mut causes: Vec<Cause> = causes.into_values().collect();
-    causes.sort_by_key(|cause| std::cmp::Reverse(cause.count));
-    causes
-}
-
-fn causes_table(causes: &[Cause]) -> String {
-    let rows = causes.iter().map(|cause| {
-        [
-            cause.count.to_string(),
-            cause.definition.clone(),
-            cause.step.clone(),
-            cause.participant.clone(),
-            cause.operation.clone(),
-            cause.reason.clone(),
-            cause.first.clone(),
-            cause.last.clone(),
-            cause.sample.clone(),
-            cause.next.clone(),
-        ]
-    });
-    output::table(
-        [
-            "count",
-            "definition",
-            "step",
-            "participant",
-            "operation",
-            "reason",
-            "first started",
-            "last started",
-            "sample",
-            "next",
-        ],
-        rows,
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shown(id: &str, definition: &str, step: &str, reason: &str, started: &str) -> Shown {
-        serde_json::from_value(json!({
-            "id": id, "status": "stuck", "definition": definition, "started": started,
-            "steps": [
-                {"step": "other", "participant": "x", "phase": "done"},
-                {"step": step, "participant": "payment", "phase": "stuck", "operation": "compensate", "reason": reason},
-            ],
-        }))
-        .unwrap()
-    }
-
     #[test]
-    fn those_alike_are_one_cause() {
-        let found = [
-            shown("a", "order@1", "charge", "no-account: anna", "2026-11-22T16:00:02Z"),
-            shown("b", "order@1", "charge", "no-account: bert", "2026-11-22T16:00:01Z"),
-            shown("c", "order@2", "charge", "timeout", "2026-11-22T16:00:03Z"),
-        ];
-        let causes = causes(&found);
-        let told: Vec<_> = causes
-            .iter()
-            .map(|cause| (cause.count, cause.definition.as_str(), cause.reason.as_str()))
-            .collect();
-        assert_eq!(told, [(2, "order@1", "no-account"), (1, "order@2", "timeout")]);
-        assert_eq!((&*causes[0].first, &*causes[0].last), ("2026-11-22T16:00:01Z", "2026-11-22T16:00:02Z"));
-    }
-
-    #[test]
-    fn which_ones() {
-        let one = shown("a", "order@1", "charge", "no", "");
-        let which = |definition: Option<&str>, step: Option<&str>, participant: Option<&str>| {
-            let own = |text: Option<&str>| text.map(str::to_owned);
-            Which { definition: own(definition), step: own(step), participant: own(participant) }.takes(&one)
+    fn what_it_came_to_adds_up() {
+        let verdict = |taken, status: Option<&str>| Verdict {
+            id: "o-1".to_owned(),
+            taken,
+            reason: None,
+            status: status.map(str::to_owned),
         };
-        assert!(which(None, None, None) && which(Some("order"), Some("charge"), Some("payment")));
-        assert!(which(Some("order@1"), None, None) && !which(Some("order@2"), None, None));
-        assert!(!which(None, Some("other"), None) && !which(None, None, Some("x")));
+        let verdicts = [
+            verdict(true, Some("stuck")),
+            verdict(true, Some("committed")),
+            verdict(true, Some("stuck")),
+            verdict(false, None),
+        ];
+        assert_eq!(sum("retry", &verdicts), "retry: 3 taken, 1 not; by now committed: 1, still stuck: 2");
+        assert_eq!(sum("cancel", &verdicts[3..]), "cancel: 0 taken, 1 not");
     }
 }

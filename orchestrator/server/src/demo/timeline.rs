@@ -21,6 +21,7 @@ use sagamore_schemas::wire::{
 use serde::Serialize;
 
 use super::drive::partitions_of;
+use crate::cli::tree::{Node, draw};
 
 /// How long the topics may take to be read.
 const READ_MAX: Duration = Duration::from_secs(30);
@@ -148,7 +149,7 @@ impl Timeline {
         roots.extend(self.lines(|what| matches!(what, What::Input { .. })));
         roots.extend(self.lines(|what| matches!(what, What::Outcome { .. })));
         let mut text = self.id.to_string();
-        draw(&roots, "", &mut text);
+        draw(&roots, &mut text);
         text
     }
 
@@ -286,23 +287,6 @@ fn read_topic(
         }
     }
     Ok(())
-}
-
-struct Node {
-    title: String,
-    children: Vec<Node>,
-}
-
-fn draw(nodes: &[Node], indent: &str, text: &mut String) {
-    for (position, node) in nodes.iter().enumerate() {
-        let is_last = position + 1 == nodes.len();
-        let (branch, deeper) = if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        text.push('\n');
-        text.push_str(indent);
-        text.push_str(branch);
-        text.push_str(&node.title);
-        draw(&node.children, &format!("{indent}{deeper}"), text);
-    }
 }
 
 #[cfg(test)]

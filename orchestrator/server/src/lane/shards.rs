@@ -200,6 +200,7 @@ impl Shards {
                     self.slots.remove(&partition);
                     self.surroundings.directory.remove(partition, self.lane);
                     self.surroundings.waiters.lose(partition);
+                    metrics::gone(partition);
                 }
             }
         }
@@ -209,7 +210,8 @@ impl Shards {
         self.tenures += 1;
         let tenure = Tenure { partition, number: self.tenures };
         let installation = Arc::clone(&self.surroundings.installation);
-        let stage = match Checkpointer::spawn(installation, tenure, self.events_in.clone()) {
+        let definitions = Arc::clone(&self.surroundings.definitions);
+        let stage = match Checkpointer::spawn(installation, definitions, tenure, self.events_in.clone()) {
             Ok(checkpointer) => Stage::Restoring(checkpointer),
             Err(error) => {
                 tracing::error!(shard = partition, %error, "no thread for a takeover; trying again");
@@ -529,6 +531,7 @@ impl Shards {
             finished: 0,
             unacknowledged: 0,
             checkpoint_age_ms: 0,
+            oldest_open_ms: 0,
         };
         let status = match &mut slot.stage {
             Stage::Running(running) => {
@@ -548,6 +551,10 @@ impl Shards {
                     } else {
                         now().since(owner.last_written()).as_ms()
                     },
+                    oldest_open_ms: shard
+                        .open_transactions()
+                        .next()
+                        .map_or(0, |oldest| now().since(oldest.born).as_ms()),
                 };
                 metrics::shard(partition, &status, std::mem::take(&mut running.inputs));
                 running.outputs.tell();

@@ -86,6 +86,8 @@ pub struct ShardStatus {
     pub unacknowledged: usize,
     /// Milliseconds since the last checkpoint.
     pub checkpoint_age_ms: u64,
+    /// Age of the oldest open transaction; 0 when none is open.
+    pub oldest_open_ms: u64,
 }
 
 /// All shards of a server by partition: what readiness, routing and metrics go by.

@@ -135,12 +135,7 @@ pub fn ensure(site: &Site, definition: &Definition) -> Result<i64, ApplyError> {
 }
 
 fn write(site: &Site, definition: &Definition) -> Result<i64, ApplyError> {
-    let record = NewRecord {
-        partition: 0,
-        key: Some(id_of(definition)),
-        value: definition.to_canonical_json().into_bytes(),
-        is_event: false,
-    };
+    let record = NewRecord::plain(0, Some(id_of(definition)), definition.to_canonical_json().into_bytes());
     let written = site.write(Topic::Definitions, &[record])?;
     // Two may have applied at once: the first record holds.
     known(site, definition)?.ok_or_else(|| ApplyError::Lost { id: id_of(definition), written })

@@ -7,6 +7,7 @@ pub mod children;
 
 mod error;
 mod journal;
+mod letters;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};

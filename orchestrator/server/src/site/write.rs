@@ -18,11 +18,25 @@ pub struct NewRecord {
     /// Where to.
     pub partition: i32,
     /// Its key, if it has one.
-    pub key: Option<String>,
-    /// Its value.
-    pub value: Vec<u8>,
-    /// Whether it says that it is a `CloudEvent`.
-    pub is_event: bool,
+    pub key: Option<Vec<u8>>,
+    /// Its value, if it has one.
+    pub value: Option<Vec<u8>>,
+    /// Its headers, in their order.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl NewRecord {
+    /// A document without headers.
+    pub fn plain(partition: i32, key: Option<String>, value: Vec<u8>) -> Self {
+        Self { partition, key: key.map(String::into_bytes), value: Some(value), headers: Vec::new() }
+    }
+
+    /// A document that says that it is a `CloudEvent`.
+    pub fn event(partition: i32, key: Option<String>, value: Vec<u8>) -> Self {
+        let (name, kind) = CONTENT_TYPE;
+        let headers = vec![(name.to_owned(), kind.as_bytes().to_vec())];
+        Self { headers, ..Self::plain(partition, key, value) }
+    }
 }
 
 impl Site {
@@ -41,15 +55,15 @@ impl Site {
         let producer: BaseProducer<Deliveries> =
             config.create_with_context(deliveries.clone()).map_err(failure)?;
         for (position, record) in records.iter().enumerate() {
-            let mut message = BaseRecord::with_opaque_to(name, Box::new(position))
-                .partition(record.partition)
-                .payload(&record.value);
-            if let Some(key) = &record.key {
-                message = message.key(key);
-            }
-            if record.is_event {
-                let (key, value) = CONTENT_TYPE;
-                message = message.headers(OwnedHeaders::new().insert(Header { key, value: Some(value) }));
+            let mut message: BaseRecord<'_, [u8], [u8], _> =
+                BaseRecord::with_opaque_to(name, Box::new(position)).partition(record.partition);
+            message.key = record.key.as_deref();
+            message.payload = record.value.as_deref();
+            if !record.headers.is_empty() {
+                let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+                    headers.insert(Header { key, value: Some(value) })
+                });
+                message = message.headers(headers);
             }
             producer.send(message).map_err(|(cause, _)| failure(cause))?;
         }

@@ -58,6 +58,9 @@ pub struct Story {
     /// The one decision.
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
+    /// Whose child it is.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Of what kind the error is that turned it back.
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -228,7 +231,10 @@ impl Life {
     }
 
     fn note(&mut self, entry: &JournalEntry, actor: &str) {
-        if entry.input == "child" {
+        // What a parent says is no person's wish; that it is the parent is kept.
+        if matches!(&*entry.input, "begin" | "call-off" | "forget") {
+            let parent = actor.rsplit_once('/').map(|(parent, _)| parent.to_owned());
+            self.story.parent = self.story.parent.take().or(parent);
             return;
         }
         let step =
@@ -286,6 +292,7 @@ impl Life {
             let why = match &*entry.input {
                 "timer" => "deadline".to_owned(),
                 "cancel" => format!("cancelled: {}", said.unwrap_or_default()),
+                "call-off" => "cancelled: its parent turned back".to_owned(),
                 input => said.unwrap_or(input).to_owned(),
             };
             return (why.clone(), why);

@@ -42,7 +42,8 @@ use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::{Semaphore, broadcast};
 
 pub use changes::Change;
-pub use query::{By, Cause, Count, Cursor, Filter, Page, Position};
+pub use life::Life;
+pub use query::{By, Cause, Count, Cursor, Filter, Page, Place, Position};
 pub use show::Shown;
 pub use status::{Status, nearest};
 

@@ -224,6 +224,46 @@ pub fn list(
     Ok(Page { transactions, next })
 }
 
+/// Where a transaction's last entry stands, for who comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Offset in the journal.
+    pub offset: i64,
+    /// The birth as the file has it: several transactions of one partition may share an offset only after a rebuild.
+    pub birth: i64,
+}
+
+/// What has changed in a partition since `after`, up to `end`, in the order of the journal.
+pub fn changed(
+    connection: &Connection,
+    filter: &Filter,
+    partition: i32,
+    after: Place,
+    end: i64,
+    size: usize,
+) -> Result<Vec<(Place, Shown)>, ViewError> {
+    let statuses: Vec<Status> = filter.statuses.iter().copied().collect();
+    let mut query = filter.query(&statuses);
+    query.index = "INDEXED BY kept";
+    query.add(
+        "t.home = ? AND (t.journal_offset, t.birth) > (?, ?) AND t.journal_offset < ?",
+        [partition.into(), after.offset.into(), after.birth.into(), end.into()],
+    );
+    let text = format!(
+        "SELECT {COLUMNS}, t.journal_offset FROM transactions t {} WHERE {} ORDER BY t.journal_offset, t.birth LIMIT {size}",
+        query.index, query.conditions
+    );
+    let mut statement = connection.prepare_cached(&text)?;
+    let rows =
+        statement.query_map(params_from_iter(query.values), |row| Ok((life_of(row)?, row.get(12)?)))?;
+    let mut plans = Plans::new(connection);
+    let shown = rows.map(|row| {
+        let (life, offset) = row?;
+        Ok((Place { offset, birth: key(life.birth) }, plans.show(&life, false)?))
+    });
+    shown.collect()
+}
+
 /// How many there are.
 pub fn count(connection: &Connection, filter: &Filter, by: &[By]) -> Result<Vec<Count>, ViewError> {
     let statuses: Vec<Status> = filter.statuses.iter().copied().collect();
@@ -359,6 +399,11 @@ impl Cause {
                 "resolve",
                 resolve,
                 "the participant has purged what it knew of it: look at its books, and say what they say",
+            ),
+            (_, true) if self.operation == "execute" => (
+                "resolve",
+                resolve,
+                "the participant said no, remembers it, and would say it again: see that it is done by other means, then say so",
             ),
             (_, true) => (
                 "retry",

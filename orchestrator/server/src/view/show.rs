@@ -35,6 +35,9 @@ pub struct Shown {
     /// Why it turned back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Whose child it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Of what kind its error is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -150,6 +153,7 @@ impl<'c> Plans<'c> {
             updated: life.updated,
             deadline: facts.deadline.filter(|_| is_undecided).map(|span| life.started.after(span)),
             reason: life.reason.clone(),
+            parent: life.story.parent.clone(),
             error: life.error(),
             steps: steps(life, &facts, in_full),
             decisions: if in_full { life.story.notes.iter().map(note).collect() } else { Vec::new() },

@@ -20,6 +20,7 @@ mod a_program_starts_and_waits;
 mod any_client_can_take_part;
 mod bad_input_stops_nothing;
 mod children_end_with_their_parent;
+mod dead_letters_are_sent_again;
 mod every_server_sees_everything;
 mod mixed_transactions_end_as_one;
 mod one_broker_of_three_may_die;

@@ -287,12 +287,6 @@ const TABLE: &[(&str, &str, Case)] = &[
         "LANES_MAX_DEFAULT",
         None("a default; how many lanes run is for the operator to say"),
     ),
-    ("orchestrator/server/src/cli/transactions.rs", "LIST_LIMIT", None("a default of the command line")),
-    (
-        "orchestrator/server/src/cli/transactions.rs",
-        "LIST_MAX",
-        None("what the API gives at most: its own case"),
-    ),
     (
         "orchestrator/server/src/lane/shards.rs",
         "BATCH_MAX",
@@ -378,6 +372,40 @@ const TABLE: &[(&str, &str, Case)] = &[
         "BATCH_BYTES_ENOUGH",
         None("what is larger is two Kafka transactions, and no other answer"),
     ),
+    ("participants/library/src/runtime/kafka_only/table.rs", "SILENCE_MAX", PATIENCE),
+    (
+        "orchestrator/kafka/src/doctor/judge.rs",
+        "OFFSETS_RETENTION_LEAST_MINUTES",
+        Test("settings_of_brokers_at_their_edges"),
+    ),
+    (
+        "orchestrator/kafka/src/doctor/judge.rs",
+        "TRANSACTIONAL_ID_LEAST_MS",
+        Test("settings_of_brokers_at_their_edges"),
+    ),
+    ("orchestrator/kafka/src/doctor/judge.rs", "INIT_PRODUCER_ID_LEAST", Test("what_the_probe_has_seen")),
+    (
+        "orchestrator/kafka/src/doctor/probe.rs",
+        "BROKERS_MAX",
+        None("how many brokers the probe has a partition for; the settings of all are looked at"),
+    ),
+    (
+        "orchestrator/server/src/cli/dead_letters.rs",
+        "LISTED_MAX_DEFAULT",
+        None("a default of the command line"),
+    ),
+    (
+        "orchestrator/server/src/cli/dead_letters.rs",
+        "SENTENCE_SHOWN_MAX",
+        None("how much of a sentence a table shows; a test beside it has it at its edge"),
+    ),
+    (
+        "orchestrator/server/src/telemetry/labels.rs",
+        "VALUES_MAX",
+        None("how many values a label has; a test beside it has it at its edge"),
+    ),
+    ("orchestrator/server/src/dead_letters/resend.rs", "BATCH_RECORDS_MAX", PORTION),
+    ("orchestrator/server/src/dead_letters/resend.rs", "BATCH_BYTES_MAX", PORTION),
     ("orchestrator/server/src/audit/topics.rs", "SILENCE_MAX", PATIENCE),
     (
         "orchestrator/server/src/audit/verify.rs",

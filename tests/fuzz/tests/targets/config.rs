@@ -10,7 +10,8 @@ fn a_file_is_taken_or_told_what_is_wrong_with_it() {
         for name in ["server.toml", "server.yaml"] {
             let path = folder.path().join(name);
             std::fs::write(&path, bytes).unwrap();
-            match config_file::apply(command(), &path) {
+            let read = config_file::read(&path);
+            match read.and_then(|entries| config_file::apply(command(), &path, &entries)) {
                 Ok(command) => {
                     let read = command.try_get_matches_from(["sagamore", "server", "--kafka", "h:9092"]);
                     let error = read.err().map(|error| error.to_string());

@@ -13,7 +13,7 @@ use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::kafka::KafkaArgs;
 use crate::cli::output::{self, Printer};
 use crate::cli::server::read_secret;
-use crate::cli::transactions::Status;
+use crate::cli::which::OpenStatus as Status;
 
 /// Transactions of each shard that are told unless told otherwise.
 const TOLD_DEFAULT: usize = 100;

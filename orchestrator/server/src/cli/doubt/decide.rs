@@ -302,7 +302,7 @@ fn write(args: &DecideArgs, of: &Branch) -> Result<(), Failure> {
     let partitions = i32::try_from(site.partitions_of(&topic)?.len()).unwrap_or(i32::MAX);
     let key = of.subject.to_string();
     let partition = partition_of(key.as_bytes(), partitions).0;
-    let record = NewRecord { partition, key: Some(key), value: verdict.to_json(), is_event: true };
+    let record = NewRecord::event(partition, Some(key), verdict.to_json());
     site.write_to(&topic, &[record])?;
     Ok(())
 }
