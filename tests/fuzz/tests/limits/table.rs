@@ -417,6 +417,23 @@ const TABLE: &[(&str, &str, Case)] = &[
         "TOLD_BYTES_MAX",
         None("how much of a record is printed; the comparison is of all of it"),
     ),
+    (
+        "orchestrator/server/src/audit/export.rs",
+        "SEEN_MAX",
+        None(
+            "what stands twice stands close together: a part of a checkpoint, and its repetition by the next owner",
+        ),
+    ),
+    (
+        "orchestrator/server/src/audit/what_if/mod.rs",
+        "TOLD_MAX",
+        None("how many are told one by one; all are counted, and the verdict is of all"),
+    ),
+    (
+        "orchestrator/server/src/audit/what_if/play.rs",
+        "INPUTS_MAX",
+        None("a play that does not end counts as stuck, which is what it is"),
+    ),
     ("participants/library/src/runtime/kafka_only/place.rs", "SILENCE_MAX", PATIENCE),
     (
         "participants/outbox/src/chores.rs",
