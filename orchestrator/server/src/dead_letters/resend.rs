@@ -13,7 +13,7 @@ use sagamore_schemas::wire::{Handled, Handling, LetterPlace, resent_headers};
 use serde::Serialize;
 
 use super::{CauseCode, Event, Filter, Index, Letter};
-use crate::site::{NewRecord, Site, SiteError};
+use crate::site::{NewRecord, Site, SiteError, Writer};
 
 /// Copies that are under way at a time: what is written at once and acknowledged together.
 const BATCH_RECORDS_MAX: usize = 500;
@@ -104,14 +104,14 @@ pub fn resend(site: &Site, deed: &Deed) -> Result<Vec<Done>, DeedError> {
             record,
         })
     };
-    each(site, deed, copy, |batch| {
-        say(site, deed, Handling::Resending, batch)?;
+    each(site, deed, copy, |writer, batch| {
+        say(writer, &letters, deed, Handling::Resending, batch)?;
         let records: Vec<NewRecord> = batch.iter().map(|copy| copy.record.clone()).collect();
-        let offsets = site.write_to(&inbox, &records)?;
+        let offsets = writer.write_to(&inbox, &records)?;
         for (copy, offset) in batch.iter_mut().zip(offsets) {
             copy.done.to = Some(format!("{inbox}/{}@{offset}", copy.record.partition));
         }
-        say(site, deed, Handling::Resent, batch)
+        say(writer, &letters, deed, Handling::Resent, batch)
     })
 }
 
@@ -122,7 +122,8 @@ pub fn discard(site: &Site, deed: &Deed) -> Result<Vec<Done>, DeedError> {
         let done = Done { place: letter.place, cause: letter.code, done: Handling::Discarded, to: None };
         Ok(Copy { done, record: nothing.clone() })
     };
-    each(site, deed, copy, |batch| say(site, deed, Handling::Discarded, batch))
+    let letters = site.topic(Topic::DeadLetters);
+    each(site, deed, copy, |writer, batch| say(writer, &letters, deed, Handling::Discarded, batch))
 }
 
 /// Every letter that is meant, batch by batch.
@@ -130,7 +131,7 @@ fn each(
     site: &Site,
     deed: &Deed,
     copy: impl Fn(&Letter<'_>) -> Result<Copy, DeedError>,
-    mut write: impl FnMut(&mut [Copy]) -> Result<(), SiteError>,
+    write: impl Fn(&Writer<'_>, &mut [Copy]) -> Result<(), SiteError>,
 ) -> Result<Vec<Done>, DeedError> {
     let index = Index::read(site)?;
     let named: Vec<LetterPlace> = deed.places.iter().map(|place| index.first(*place)).collect();
@@ -150,6 +151,8 @@ fn each(
             named.contains(&letter.place)
         }
     };
+    let writer = site.writer()?;
+    let mut write = |batch: &mut [Copy]| write(&writer, batch);
     let mut done = Vec::new();
     let mut batch = Batch::default();
     let mut wrong = Ok(());
@@ -201,7 +204,13 @@ impl Batch {
 }
 
 /// Appends what is done about them to the dead letters.
-fn say(site: &Site, deed: &Deed, handling: Handling, batch: &[Copy]) -> Result<(), SiteError> {
+fn say(
+    writer: &Writer<'_>,
+    letters: &str,
+    deed: &Deed,
+    handling: Handling,
+    batch: &[Copy],
+) -> Result<(), SiteError> {
     let record = |copy: &Copy| {
         let handled = Handled {
             of: copy.done.place,
@@ -220,7 +229,7 @@ fn say(site: &Site, deed: &Deed, handling: Handling, batch: &[Copy]) -> Result<(
         }
     };
     let records: Vec<NewRecord> = batch.iter().map(record).collect();
-    site.write(Topic::DeadLetters, &records).map(drop)
+    writer.write_to(letters, &records).map(drop)
 }
 
 /// The letter's record again. What is about a transaction goes to its home, which for a reply that stood in the wrong

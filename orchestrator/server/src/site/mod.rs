@@ -25,7 +25,7 @@ use sagamore_schemas::topics::{Prefix, Topic};
 
 pub use error::SiteError;
 pub use journal::JournalPart;
-pub use write::NewRecord;
+pub use write::{NewRecord, Writer};
 
 /// How long one request may take, before the cluster counts as unreachable.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);

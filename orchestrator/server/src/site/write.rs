@@ -48,12 +48,31 @@ impl Site {
     /// The same, to a topic that has no constant name.
     pub fn write_to(&self, name: &str, records: &[NewRecord]) -> Result<Vec<i64>, SiteError> {
         self.partitions_of(name)?;
-        let failure = |cause| self.failure("write to Kafka", &cause);
+        self.writer()?.write_to(name, records)
+    }
+
+    /// Whoever writes several times: a producer takes the better part of a second to begin.
+    pub fn writer(&self) -> Result<Writer<'_>, SiteError> {
         let mut config = self.settings.client_producer("sagamore-cli");
         config.set("message.timeout.ms", REQUEST_TIMEOUT.as_millis().to_string());
         let deliveries = Deliveries::default();
-        let producer: BaseProducer<Deliveries> =
-            config.create_with_context(deliveries.clone()).map_err(failure)?;
+        let producer = config.create_with_context(deliveries.clone());
+        let producer = producer.map_err(|cause| self.failure("write to Kafka", &cause))?;
+        Ok(Writer { site: self, producer, deliveries })
+    }
+}
+
+/// Writes to topics that are there.
+pub struct Writer<'s> {
+    site: &'s Site,
+    producer: BaseProducer<Deliveries>,
+    deliveries: Deliveries,
+}
+
+impl Writer<'_> {
+    /// Writes records and waits until they are written; returns their offsets in the order given.
+    pub fn write_to(&self, name: &str, records: &[NewRecord]) -> Result<Vec<i64>, SiteError> {
+        let failure = |cause| self.site.failure("write to Kafka", &cause);
         for (position, record) in records.iter().enumerate() {
             let mut message: BaseRecord<'_, [u8], [u8], _> =
                 BaseRecord::with_opaque_to(name, Box::new(position)).partition(record.partition);
@@ -65,10 +84,10 @@ impl Site {
                 });
                 message = message.headers(headers);
             }
-            producer.send(message).map_err(|(cause, _)| failure(cause))?;
+            self.producer.send(message).map_err(|(cause, _)| failure(cause))?;
         }
-        producer.flush(REQUEST_TIMEOUT + POLL_INTERVAL).map_err(failure)?;
-        let mut delivered = deliveries.take();
+        self.producer.flush(REQUEST_TIMEOUT + POLL_INTERVAL).map_err(failure)?;
+        let mut delivered = self.deliveries.take();
         let offsets = (0..records.len()).map(|position| match delivered.remove(&position) {
             Some(Ok(offset)) => Ok(offset),
             Some(Err(cause)) => Err(failure(cause)),
