@@ -57,8 +57,8 @@ pub(super) struct GetQuery {
     history: bool,
 }
 
-/// With `history=true`, attempts and decisions are added from the view. What the owner has forgotten, or cannot say
-/// because its shard does not run, is told from the view alone, with the place where it stood.
+/// With `history=true`, attempts and decisions are added from the view. What has ended and its owner has forgotten, or
+/// cannot say because its shard does not run, is told from the view alone, with the place where it stood.
 pub(super) async fn get(
     State(api): State<Api>,
     path: Result<Path<String>, PathRejection>,
@@ -81,8 +81,8 @@ pub(super) async fn get(
                 None => told,
             },
             Err(problem) => match seen(&api, &id, partition).await {
-                // Open, and yet unknown to its owner: it has just ended, or was started just now.
-                Ok(Some((shown, as_of))) if !problem.is_not_found() || has_ended(&shown) => {
+                // An end stays. Of what is open the view may be late: for people who look, never for a program that waits.
+                Ok(Some((shown, as_of))) if has_ended(&shown) || history && !problem.is_not_found() => {
                     alone(&shown, as_of.as_ref())
                 }
                 Ok(_) | Err(_) => return Err(problem),

@@ -45,14 +45,13 @@ fn node(shown: &Shown, step: &ShownStep) -> Node {
         }
         let number =
             if attempt.attempt > 1 { format!(", attempt {}", attempt.attempt) } else { String::new() };
-        let came_to = match (&attempt.came_to, &attempt.reason) {
-            (Some(came_to), Some(reason)) => format!("{came_to}: {reason}"),
-            (Some(came_to), None) => came_to.clone(),
-            (None, _) => "under way".to_owned(),
-        };
+        let came_to = attempt.came_to.as_deref().unwrap_or("under way");
         let took = attempt.took_ms.map(|ms| format!(" after {ms} ms")).unwrap_or_default();
-        children
-            .push(Node::leaf(format!("{}{number}, {}: {came_to}{took}", attempt.operation, attempt.asked)));
+        let why = attempt.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        children.push(Node::leaf(format!(
+            "{}{number}, {}: {came_to}{took}{why}",
+            attempt.operation, attempt.asked
+        )));
     }
     children.extend(waits(shown, step).map(Node::leaf));
     children.extend(frees(shown, step).map(|what| Node::leaf(format!("to free it: {what}"))));
@@ -135,7 +134,7 @@ mod tests {
 ├─ reserve (inventory) stuck: timeout
 │  ├─ execute, 2026-11-22T16:00:00Z: ok after 12 ms
 │  ├─ compensate, 2026-11-22T16:00:01Z: timeout after 5000 ms
-│  ├─ compensate, attempt 2, 2026-11-22T16:00:07Z: error: down after 2000 ms
+│  ├─ compensate, attempt 2, 2026-11-22T16:00:07Z: error after 2000 ms: down
 │  ├─ waits for a person since 2026-11-22T16:00:09Z: compensate could not be done
 │  └─ to free it: sagamore retry o-1 --reason …, when the cause is removed; or sagamore resolve o-1 --step reserve --as ok --reason …, when the books of inventory say so
 ├─ ship (shipping) refused: no-carrier: Norway
