@@ -51,10 +51,8 @@ fn what_an_operator_asks() {
     start_all(&stage, count);
     let stuck = count / STUCK_EVERY;
     wait::until(ENDED_WITHIN, "all have ended, or are stuck", || {
-        let counts = server
-            .get("/v1/transactions/counts?by=status&status=all")
-            .map(|answer| answer.body)
-            .unwrap_or_default();
+        let counts =
+            server.get("/v1/counts?by=status&status=all").map(|answer| answer.body).unwrap_or_default();
         let groups = counts["counts"].as_array().cloned().unwrap_or_default();
         let of = |status: &str| {
             let group = groups.iter().find(|group| group["status"] == status);

@@ -126,7 +126,7 @@ impl Api {
 pub async fn serve(listener: TcpListener, api: Api) {
     let router = Router::new()
         .route("/v1/transactions", post(start::start).get(view::list))
-        .route("/v1/transactions/counts", get(view::counts))
+        .route("/v1/counts", get(view::counts))
         .route("/v1/stuck", get(view::stuck))
         .route("/v1/transactions/{id}", get(transactions::get))
         .route("/v1/transactions/{id}/events", get(events::of_one))

@@ -71,7 +71,7 @@ pub(super) async fn list(State(api): State<Api>, pairs: Pairs) -> Response {
     .await
 }
 
-/// `GET /v1/transactions/counts`.
+/// `GET /v1/counts`.
 pub(super) async fn counts(State(api): State<Api>, pairs: Pairs) -> Response {
     answer(async {
         let asked = asked(pairs, &["by"])?;

@@ -191,7 +191,7 @@ pub fn list(args: &ListArgs, printer: Printer) -> Outcome {
 pub fn count(args: &CountArgs, printer: Printer) -> Outcome {
     let servers = servers(&args.server)?;
     let by: Vec<&str> = args.by.iter().map(|by| by.as_str()).collect();
-    let path = format!("/v1/transactions/counts?{}by={}", args.which.query(&args.status), by.join(","));
+    let path = format!("/v1/counts?{}by={}", args.which.query(&args.status), by.join(","));
     // What a count by status alone has always ended with.
     let sum = (by == ["status"]).then_some(if args.status.is_empty() { "open" } else { "total" });
     args.watch.repeat(printer, || {

@@ -226,7 +226,7 @@ fn rehearse(
     }
     let mut parts = Vec::new();
     if let Some((statuses, which)) = filter {
-        let path = format!("/v1/transactions/counts?{}by=definition,status", which.query(statuses));
+        let path = format!("/v1/counts?{}by=definition,status", which.query(statuses));
         let Counted { counts } = read(&block_on(servers.get(&path))??)?;
         let cell = |count: &Map<String, Value>, name: &str| match count.get(name) {
             Some(Value::String(text)) => text.clone(),

@@ -53,7 +53,7 @@ fn every_server_sees_everything() {
 
     first.restart();
     wait::until(SOON, "the view is built anew", || {
-        let told = first.get("/v1/transactions/counts").map(|answer| answer.body).unwrap_or_default();
+        let told = first.get("/v1/counts").map(|answer| answer.body).unwrap_or_default();
         told["lag_records"] == 0 && told["total"] == total()
     });
     look(&stage, &first);
@@ -108,7 +108,7 @@ fn decide(stage: &Stage, server: &Server) {
     let resolved = run(&["resolve", "--stuck", "--definition", "forlorn", "--step", "seek", "--as", "ok"]);
     assert!(resolved.contains("resolve: 2 taken, 0 not; by now compensated: 2"), "{resolved}");
     wait::until(SOON, "they are known as compensated", || {
-        let told = server.get("/v1/transactions/counts?status=compensated&definition=forlorn@1");
+        let told = server.get("/v1/counts?status=compensated&definition=forlorn@1");
         told.is_ok_and(|told| told.body["total"] == 2)
     });
 }
