@@ -88,7 +88,7 @@ pub struct CheckArgs {
     skip: Vec<String>,
     /// What it prints is added to this file; left out, one in the folder for temporary files.
     #[arg(long, value_name = "FILE")]
-    log: Option<PathBuf>,
+    log_file: Option<PathBuf>,
     /// Leave the topics there.
     #[arg(long)]
     keep: bool,
@@ -160,8 +160,10 @@ fn settings(args: &CheckArgs) -> Result<Settings, Failure> {
         ));
     }
     let overrides = args.kafka_config.iter().map(String::as_str).filter(|text| !text.is_empty());
-    let log =
-        args.log.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("{prefix}-{}.log", args.name)));
+    let log = args
+        .log_file
+        .clone()
+        .unwrap_or_else(|| std::env::temp_dir().join(format!("{prefix}-{}.log", args.name)));
     Ok(Settings {
         clients: ClientSettings::new(&args.kafka).with_overrides(overrides)?,
         prefix,

@@ -34,8 +34,12 @@ use crate::metrics;
 const POLL: Duration = Duration::from_millis(50);
 /// How long a batch may be gathered: what is told of live transactions is not older for it.
 const GATHERED_FOR: Duration = Duration::from_millis(100);
+/// The same in a crowd: a transaction whose entries come in one batch is read and written once.
+const CROWD_GATHERED_FOR: Duration = Duration::from_secs(1);
+/// Entries of a batch, by which a crowd is known.
+const CROWD_ENTRIES: usize = 400;
 /// Entries of a batch: a commit then costs little beside its rows.
-const BATCH_ENTRIES: usize = 4_000;
+const BATCH_ENTRIES: usize = 10_000;
 /// Bytes of a batch, as they stand in the journal.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// What librdkafka may fetch ahead, in KiB: it would take 64 MiB.
@@ -105,6 +109,7 @@ impl Feed {
         let topic = self.installation.topic(Topic::Journal);
         let mut ends = self.assign(&mut store, &consumer, &topic)?;
         let mut defined = -1;
+        let mut gathered_for = GATHERED_FOR;
         let file = self.shared.folder.file();
         while !self.is_stopped() {
             if !file.exists() {
@@ -118,7 +123,8 @@ impl Feed {
                 }
                 defined = offset;
             }
-            self.batch(&mut store, &consumer, &mut ends)?;
+            let entries = self.batch(&mut store, &consumer, &mut ends, gathered_for)?;
+            gathered_for = if entries < CROWD_ENTRIES { GATHERED_FOR } else { CROWD_GATHERED_FOR };
             Self::look_after_one(&mut store, &consumer, &topic, &mut ends)?;
             self.shared.tell(&ends);
         }
@@ -170,16 +176,18 @@ impl Feed {
         store: &mut Store,
         consumer: &BaseConsumer<EndsAreNoErrors>,
         ends: &mut BTreeMap<i32, Ends>,
-    ) -> Result<(), ViewError> {
+        gathered_for: Duration,
+    ) -> Result<usize, ViewError> {
         let mut batch = Batch::default();
         let mut changes = Vec::new();
         let mut bytes = 0;
         let begun = Instant::now();
+        let is_crowd = gathered_for > GATHERED_FOR;
         let mut wait = POLL;
-        while batch.entries() < BATCH_ENTRIES && bytes < BATCH_BYTES && begun.elapsed() < GATHERED_FOR {
+        while batch.entries() < BATCH_ENTRIES && bytes < BATCH_BYTES && begun.elapsed() < gathered_for {
             match consumer.poll(wait) {
-                None if wait.is_zero() => break,
-                None => return Ok(()),
+                None if is_crowd && bytes > 0 => continue,
+                None => break,
                 Some(Ok(record)) => {
                     bytes += record.payload().map_or(0, <[u8]>::len);
                     self.take(store, &mut batch, &record, &mut changes)?;
@@ -198,7 +206,7 @@ impl Feed {
                 }
                 Some(Err(cause)) => return Err(cause.into()),
             }
-            wait = Duration::ZERO;
+            wait = if is_crowd { POLL } else { Duration::ZERO };
         }
         let entries = batch.entries();
         if bytes > 0 {
@@ -209,7 +217,7 @@ impl Feed {
                 drop(self.shared.changes.send(Arc::new(change)));
             }
         }
-        Ok(())
+        Ok(entries)
     }
 
     fn take(

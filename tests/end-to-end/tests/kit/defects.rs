@@ -150,7 +150,7 @@ fn who_breaks_a_rule_is_found_at_that_rule() {
             only,
             "--seed",
             "7",
-            "--log",
+            "--log-file",
             &log,
             "-o",
             "json",

@@ -68,7 +68,7 @@ fn who_keeps_the_rules_passes() {
             "20s",
             "--kills",
             &kills(),
-            "--log",
+            "--log-file",
             &log,
             "-o",
             "json",

@@ -34,7 +34,7 @@ fn who_does_not_answer_is_told_so_once() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("silent.log").display().to_string();
     let silent = |command: &str| {
-        let more = ["--command", command, "--start-timeout", "3s", "--log", &log, "-o", "json"];
+        let more = ["--command", command, "--start-timeout", "3s", "--log-file", &log, "-o", "json"];
         check(&[&INPUT[..], &more].concat())
     };
     let came = silent("echo I am here; exec sleep 600");
