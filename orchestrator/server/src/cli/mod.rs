@@ -279,6 +279,20 @@ mod tests {
     }
 
     #[test]
+    fn no_command_has_a_flag_that_every_command_has() {
+        fn check(command: &clap::Command, global: &[&str]) {
+            for own in command.get_arguments().map(|arg| arg.get_id().as_str()) {
+                assert!(!global.contains(&own), "--{own} of {}", command.get_name());
+            }
+            command.get_subcommands().for_each(|command| check(command, global));
+        }
+        let command = command();
+        let global: Vec<&str> = command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
+        assert!(global.contains(&"output"), "{global:?}");
+        command.get_subcommands().for_each(|command| check(command, &global));
+    }
+
+    #[test]
     fn every_flag_has_its_variable() {
         fn check(command: &clap::Command) {
             for arg in command.get_arguments() {
