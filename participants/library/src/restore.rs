@@ -144,7 +144,6 @@ impl<S: Store> Repair<S> {
         let group = format!("{prefix}.{participant}");
         let consumer: BaseConsumer =
             clients.participant_consumer(&group, &format!("sagamore-{participant}")).create()?;
-        let known = store.positions(&mut session, &topic)?;
         let metadata = consumer.fetch_metadata(Some(&topic), TIMEOUT)?;
         let partitions: Vec<i32> = metadata
             .topics()
@@ -160,6 +159,8 @@ impl<S: Store> Repair<S> {
             asked.add_partition(&topic, *partition);
         }
         let committed = consumer.committed_offsets(asked, TIMEOUT)?;
+        // Behind it: what somebody does meanwhile is in the store before it is in the group, and would look forgotten.
+        let known = store.positions(&mut session, &topic)?;
         let mut compared = Vec::with_capacity(partitions.len());
         for partition in partitions {
             let (earliest, _) = consumer.fetch_watermarks(&topic, partition, TIMEOUT)?;
