@@ -76,7 +76,6 @@ fn what_an_operator_asks() {
     asked.ask(&["audit", "what-if", "--definition", &file.display().to_string()], 0);
     asked.ask(&["audit", "export", "--file", &stage.folder().join("journal.jsonl").display().to_string()], 0);
     asked.ask(&["dead-letters", "list"], 0);
-    asked.ask(&["rebuild", "0", "--reason", "to see"], 0);
 
     forge(&stage);
     let found = asked.ask(&["audit", "verify", "-o", "json"], 10);
@@ -89,6 +88,7 @@ fn what_an_operator_asks() {
     wait::until(ENDED_WITHIN, "nothing is stuck any more", || {
         stage.command(&["stuck", "-o", "json", "--server", &asked.server]).out.trim() == "[]"
     });
+    asked.ask(&["rebuild", "0", "--reason", "to see"], 0);
     asked.print();
     participants.end();
     server.process.signal("TERM");
