@@ -8,8 +8,8 @@
 //! ```
 //! Without a `\0checkpoint` the journal says how far outputs had been acknowledged, for its entries come with checkpoints.
 //! Outputs of inputs before X are in their topics then, unless they were owed: whatever the fold has said and no topic has is
-//! owed again. A server that runs the shard is fenced, and takes it over again by itself; one that has halted on it is to
-//! be restarted.
+//! owed again. A server that has halted on the shard leaves it alone until it is restarted. One that runs it is fenced, and
+//! takes it over again: if that is before the rebuild is done, the rebuild is fenced in turn and changes nothing.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -52,7 +52,10 @@ pub enum RebuildError {
         reason: String,
     },
     /// Somebody takes it over all the time.
-    #[error("another process has taken shard {0} over meanwhile: stop the servers, or try again")]
+    #[error(
+        "a server has taken shard {0} over meanwhile, so nothing was rebuilt: where a server runs it, it is healthy; to \
+         rebuild it all the same, stop the servers"
+    )]
     Fenced(i32),
     /// The fold stops before it gets there.
     #[error("the fold does not come to offset {x}: {cause}")]
@@ -149,12 +152,11 @@ pub fn rebuild(
         None => what_was_lost(site, &folder, &inbox, present.head.as_ref(), threads)?,
     };
     let stretch = Stretch { end: x, ..inbox };
-    let skips = folder.fold(&stretch, None, stretch.span())?;
-    if let Some(cause) = skips.stopped {
+    let wanted = Wanted { outputs: lost, state: true, ..Wanted::default() };
+    let mut fold = folder.fold(&stretch, None, &wanted, stretch.span())?;
+    if let Some(cause) = fold.stopped {
         return Err(RebuildError::Stopped { x, cause });
     }
-    let wanted = Wanted { outputs: lost, state: true, ..Wanted::default() };
-    let mut fold = folder.fold_once(&stretch, None, skips.skips, wanted, stretch.span(), &mut |_, _| {})?;
     let owed: Vec<&Output> = fold.replayed.outputs.iter().collect();
     let keys: BTreeSet<Vec<u8>> = present.records.iter().map(|found| found.key.clone()).collect();
     let checkpoint = fold.replayed.state.finish(&mut fold.shard, &keys, &owed);
@@ -221,7 +223,7 @@ fn what_was_lost(
     head: Option<&CheckpointRecord>,
     threads: usize,
 ) -> Result<(i64, BTreeSet<Digest128>), RebuildError> {
-    let fold = folder.fold(inbox, None, inbox.span())?;
+    let fold = folder.fold(inbox, None, &Wanted::default(), inbox.span())?;
     let x = match head {
         Some(head) => head.next_offset,
         None => folded_in(site, inbox.partition, &fold.replayed.entries)?,

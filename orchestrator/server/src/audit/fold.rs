@@ -73,6 +73,16 @@ pub struct Fold {
     pub skips: BTreeMap<i64, Skip>,
 }
 
+/// What was made of a shard, and how far.
+pub struct Attempted<T> {
+    /// What was made.
+    pub made: T,
+    /// Why it does not go on.
+    pub stopped: Option<String>,
+    /// Records that operators have passed over.
+    pub skips: BTreeMap<i64, Skip>,
+}
+
 impl<'a> Folder<'a> {
     /// Of the installation at `site`.
     pub fn new(
@@ -109,23 +119,41 @@ impl<'a> Folder<'a> {
     ) -> Result<Vec<T>, AuditError> {
         let total: u64 = inbox.iter().map(Stretch::span).sum();
         let mut folds = in_parallel(inbox, threads, |stretch| {
-            self.fold(stretch, until, total).map(|fold| (fold.partition, keep(fold)))
+            self.fold(stretch, until, &Wanted::default(), total).map(|fold| (fold.partition, keep(fold)))
         })?;
         folds.sort_by_key(|(partition, _)| *partition);
         Ok(folds.into_iter().map(|(_, kept)| kept).collect())
     }
 
     /// Up to the end of the stretch, or to the first record after `until`, or to a record that nobody has passed over.
-    pub fn fold(&self, stretch: &Stretch, until: Option<Time>, total: u64) -> Result<Fold, AuditError> {
+    pub fn fold(
+        &self,
+        stretch: &Stretch,
+        until: Option<Time>,
+        wanted: &Wanted,
+        total: u64,
+    ) -> Result<Fold, AuditError> {
+        let attempt = |stretch: &Stretch, skips: &BTreeMap<i64, Skip>| {
+            self.fold_once(stretch, until, skips.clone(), wanted.clone(), total, &mut |_, _| {})
+        };
+        let Attempted { made, stopped, skips } = self.over_skips(stretch, attempt)?;
+        Ok(Fold { stopped, skips, ..made })
+    }
+
+    /// Tries until a fold comes to its end: over what operators have passed over, or up to what nobody has.
+    pub fn over_skips<T>(
+        &self,
+        stretch: &Stretch,
+        attempt: impl Fn(&Stretch, &BTreeMap<i64, Skip>) -> Result<T, AuditError>,
+    ) -> Result<Attempted<T>, AuditError> {
         let mut skips = BTreeMap::new();
         let mut stretch = stretch.clone();
         let mut stopped = None;
         loop {
-            let see = &mut |_: &Record<'_>, _: &[Output]| {};
-            match self.fold_once(&stretch, until, skips.clone(), Wanted::default(), total, see) {
+            match attempt(&stretch, &skips) {
                 Err(AuditError::Replay(ReplayError::Panic { partition, offset, cause })) => {
                     // What panicked is of no use any more: once more, over it or up to it.
-                    if let Some(skip) = self.skip_of(&stretch, offset)? {
+                    if let Some(skip) = self.skip_of(partition, offset)? {
                         skips.insert(offset, skip);
                     } else {
                         stopped = Some(ReplayError::Panic { partition, offset, cause }.to_string());
@@ -136,7 +164,7 @@ impl<'a> Folder<'a> {
                     stopped = Some(error.to_string());
                     stretch.end = offset;
                 }
-                folded => return folded.map(|fold| Fold { stopped, skips, ..fold }),
+                made => return made.map(|made| Attempted { made, stopped, skips }),
             }
         }
     }
@@ -190,9 +218,9 @@ impl<'a> Folder<'a> {
         Identity::new(instance, Partition(partition), partitions, inbox, self.secret.cloned())
     }
 
-    /// Whether an operator has passed over this record, later in the same inbox.
-    fn skip_of(&self, stretch: &Stretch, offset: i64) -> Result<Option<Skip>, SiteError> {
-        let after = Stretch { low: offset + 1, ..stretch.clone() };
+    /// Whether an operator has passed over this record, later in the same inbox: also behind where a fold is to end.
+    fn skip_of(&self, partition: i32, offset: i64) -> Result<Option<Skip>, AuditError> {
+        let after = Stretch { low: offset + 1, ..self.inbox_of(partition)? };
         let mut found = None;
         read(self.site, &after, Isolation::ReadUncommitted, |message| {
             found = Skip::read(message.payload()).filter(|skip| skip.offset == offset);

@@ -93,7 +93,7 @@ pub struct Replay {
 }
 
 /// What of a fold is kept in words, not as a digest alone.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Wanted {
     /// Entries, by offset and sequence.
     pub entries: BTreeSet<(i64, u32)>,

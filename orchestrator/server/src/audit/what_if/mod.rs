@@ -15,7 +15,6 @@ mod play;
 mod record;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use sagamore_decider::definition::plan::Plan;
@@ -25,8 +24,8 @@ use sagamore_schemas::wire::{DefinitionRef, OutcomeKind};
 use serde::Serialize;
 
 use super::Span;
-use super::fold::{AuditError, Folder, Progress};
-use super::replay::{ReplayError, Wanted};
+use super::fold::{Attempted, AuditError, Folder, Progress};
+use super::replay::Wanted;
 use super::topics::{Stretch, in_parallel};
 use crate::site::Site;
 use play::{Played, Player};
@@ -67,6 +66,9 @@ pub struct WhatIf {
     pub assumed: BTreeMap<String, u64>,
     /// The first of those that are different.
     pub transactions: Vec<Changed>,
+    /// Folds that have stopped, and why: what comes behind was not played.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<String>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
 }
@@ -115,64 +117,80 @@ pub fn what_if(
     let folder = Folder::new(site, secret, progress)?;
     let inbox = folder.inbox()?;
     let total = inbox.iter().map(Stretch::span).sum();
-    let result = Mutex::new((WhatIf::default(), BTreeMap::new()));
-    in_parallel(&inbox, threads, |stretch| {
-        let stage = Player::new(&supposition.definition, &supposition.plan);
-        let mut recorder = Recorder::new(supposition.instead_of.clone(), supposition.span);
-        let mut play = |recorded: Recorded| {
-            let played = stage.play(&recorded);
-            let (what_if, changes) = &mut *result.lock().unwrap_or_else(PoisonError::into_inner);
-            what_if.add(recorded, played, changes);
-        };
-        let mut see =
-            |record: &Record<'_>, outputs: &[Output]| recorder.see(record, outputs).for_each(&mut play);
-        let fold = folder.fold_once(stretch, None, BTreeMap::new(), Wanted::default(), total, &mut see);
-        match fold {
-            // What was recorded up to there stands; a fold that has stopped tells no more.
-            Ok(_) | Err(AuditError::Replay(ReplayError::Panic { .. } | ReplayError::Level { .. })) => {}
-            Err(error) => return Err(error),
-        }
-        let open = recorder.finish().filter_map(|recorded| {
-            let is_stuck = recorded.outcome.is_some();
-            if is_stuck {
-                play(recorded);
-            }
-            (!is_stuck).then_some(())
-        });
-        let open = open.count();
-        let (what_if, _) = &mut *result.lock().unwrap_or_else(PoisonError::into_inner);
-        what_if.open += open as u64;
-        Ok(())
+    let parts = in_parallel(&inbox, threads, |stretch| {
+        folder.over_skips(stretch, |stretch, skips| {
+            let stage = Player::new(&supposition.definition, &supposition.plan);
+            let mut recorder = Recorder::new(supposition.instead_of.clone(), supposition.span);
+            let mut part = Part::default();
+            let mut see = |record: &Record<'_>, outputs: &[Output]| {
+                recorder.see(record, outputs).for_each(|recorded| part.play(&stage, recorded));
+            };
+            folder.fold_once(stretch, None, skips.clone(), Wanted::default(), total, &mut see)?;
+            recorder.finish().for_each(|recorded| part.play(&stage, recorded));
+            Ok(part)
+        })
     })?;
-    let (mut what_if, changes) = result.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut all = Part::default();
+    for Attempted { made, stopped, .. } in parts {
+        all.merge(made);
+        all.what_if.stopped.extend(stopped);
+    }
+    let Part { mut what_if, changes } = all;
     let change = |((was, would_be), count)| Change { was, would_be, count };
     what_if.changes = changes.into_iter().map(change).collect();
     what_if.transactions.sort_by(|a, b| (&a.id, &a.birth).cmp(&(&b.id, &b.birth)));
+    what_if.transactions.truncate(TOLD_MAX);
     what_if.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(what_if)
 }
 
-type Changes = BTreeMap<(OutcomeKind, OutcomeKind), u64>;
+/// What came of one shard's transactions.
+#[derive(Default)]
+struct Part {
+    what_if: WhatIf,
+    changes: BTreeMap<(OutcomeKind, OutcomeKind), u64>,
+}
 
-impl WhatIf {
-    fn add(&mut self, recorded: Recorded, played: Played, changes: &mut Changes) {
-        let Some((was, reason)) = recorded.outcome else { return };
-        let Played { outcome: would_be, reason: would_be_reason, assumed } = played;
-        self.played += 1;
+impl Part {
+    fn merge(&mut self, other: Self) {
+        let Self { what_if, changes } = other;
+        self.what_if.played += what_if.played;
+        self.what_if.same += what_if.same;
+        self.what_if.different += what_if.different;
+        self.what_if.with_assumptions += what_if.with_assumptions;
+        self.what_if.open += what_if.open;
+        self.what_if.transactions.extend(what_if.transactions);
+        for (what, count) in what_if.assumed {
+            *self.what_if.assumed.entry(what).or_default() += count;
+        }
+        for (change, count) in changes {
+            *self.changes.entry(change).or_default() += count;
+        }
+    }
+
+    /// One more, unless it is still open.
+    fn play(&mut self, stage: &Player<'_>, recorded: Recorded) {
+        let Self { what_if, changes } = self;
+        let Some((was, reason)) = recorded.outcome.clone() else {
+            what_if.open += 1;
+            return;
+        };
+        let Played { outcome: would_be, reason: would_be_reason, assumed } = stage.play(&recorded);
+        what_if.played += 1;
         let with_assumptions = !assumed.is_empty();
-        self.with_assumptions += u64::from(with_assumptions);
+        what_if.with_assumptions += u64::from(with_assumptions);
         for what in assumed {
-            *self.assumed.entry(what).or_default() += 1;
+            *what_if.assumed.entry(what).or_default() += 1;
         }
         if was == would_be {
-            self.same += 1;
+            what_if.same += 1;
             return;
         }
-        self.different += 1;
+        what_if.different += 1;
         *changes.entry((was, would_be)).or_default() += 1;
-        if self.transactions.len() < TOLD_MAX {
+        if what_if.transactions.len() < TOLD_MAX {
             let (id, birth) = (recorded.id.to_string(), recorded.birth);
-            self.transactions.push(Changed {
+            what_if.transactions.push(Changed {
                 id,
                 birth,
                 was,

@@ -60,12 +60,13 @@ pub fn run(args: &WhatIfArgs, printer: Printer) -> Outcome {
 }
 
 fn table(told: &WhatIf) -> String {
-    let WhatIf { played, same, different, with_assumptions, open, changes, assumed, transactions, took_ms } =
-        told;
+    let WhatIf { played, same, different, with_assumptions, open, changes, .. } = told;
+    let WhatIf { assumed, transactions, stopped, took_ms, .. } = told;
     let mut parts = vec![format!(
         "{played} transactions played again in {took_ms} ms: {same} would have ended the same, {different} otherwise; \
          {open} are still open"
     )];
+    parts.extend(stopped.iter().map(|cause| format!("what comes behind was not played: {cause}")));
     if !changes.is_empty() {
         let rows = changes.iter().map(|Change { was, would_be, count }| {
             [was.as_str().to_owned(), would_be.as_str().to_owned(), count.to_string()]
