@@ -196,9 +196,9 @@ impl Time {
         let year_of_march = if month <= 2 { year - 1 } else { year };
         let month_from_march = (month + 9) % 12;
         let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
-        let days = year_of_march * 365 + year_of_march / 4 - year_of_march / 100 + year_of_march / 400
-            + day_of_year
-            - 719_468;
+        let days =
+            year_of_march * 365 + year_of_march / 4 - year_of_march / 100 + year_of_march / 400 + day_of_year
+                - 719_468;
         let seconds = days * 86_400 + number(11..13) * 3_600 + number(14..16) * 60 + number(17..19);
         let time = Self::from_epoch_ms(seconds * 1_000 + number(20..23));
         // What is no digit, no date or no sign in its place is written otherwise.
