@@ -52,7 +52,7 @@ pub struct Life {
     pub story: Story,
 }
 
-/// What has happened. It stands in the view's file with names of one letter.
+/// What has happened. It stands in the view's file with names of one letter, and times in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Story {
     /// The one decision.
@@ -91,7 +91,7 @@ pub struct BranchStory {
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
     /// Since when it stands there.
-    #[serde(rename = "t")]
+    #[serde(rename = "t", with = "epoch_ms")]
     pub since: Time,
     /// What was last said against it.
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
@@ -117,10 +117,10 @@ pub struct Attempt {
     #[serde(rename = "a")]
     pub number: u32,
     /// When.
-    #[serde(rename = "t")]
+    #[serde(rename = "t", with = "epoch_ms")]
     pub asked: Time,
     /// When it was over.
-    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none", with = "epoch_ms_or_none")]
     pub over: Option<Time>,
     /// `ok`, `refused`, `error`, `timeout`, `undeliverable`, or `given-up` when nobody waits for it any more.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
@@ -134,7 +134,7 @@ pub struct Attempt {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Note {
     /// When.
-    #[serde(rename = "t")]
+    #[serde(rename = "t", with = "epoch_ms")]
     pub at: Time,
     /// The verb.
     #[serde(rename = "v")]
@@ -440,6 +440,33 @@ fn called(step: &str, branch: Option<&str>) -> String {
 /// The first words of a reason are what it is; what follows a colon is whom it is about.
 pub fn class_of(reason: &str) -> String {
     reason.split(':').next().unwrap_or_default().trim().chars().take(CLASS_CHARS).collect()
+}
+
+/// A time as a number: half as long as its text.
+mod epoch_ms {
+    use super::{Deserialize, Time};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+    pub(super) fn serialize<S: serde::Serializer>(time: &Time, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i64(time.epoch_ms())
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Time, D::Error> {
+        i64::deserialize(from).map(Time::from_epoch_ms)
+    }
+}
+
+mod epoch_ms_or_none {
+    use super::{Deserialize, Serialize, Time};
+
+    #[expect(clippy::ref_option, reason = "the signature serde asks for")]
+    pub(super) fn serialize<S: serde::Serializer>(time: &Option<Time>, to: S) -> Result<S::Ok, S::Error> {
+        time.map(Time::epoch_ms).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Time>, D::Error> {
+        Option::<i64>::deserialize(from).map(|ms| ms.map(Time::from_epoch_ms))
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]

@@ -368,7 +368,9 @@ fn what_a_crowd_has_held_back_is_read_again_after_a_crash() {
         ];
         (stage.at_s, stage.offset) = (0, 0);
         (stage.from, stage.upto) = (from, upto);
-        journal.iter().for_each(|tell| tell(stage));
+        for tell in journal {
+            tell(stage);
+        }
     };
     let mut expected = Stage::new();
     tell_all(&mut expected, 0, i64::MAX);
