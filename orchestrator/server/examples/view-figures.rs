@@ -10,9 +10,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use sagamore::view::store::{Batch, Store, entries_of};
+use sagamore::view::store::{Batch, Store};
 use sagamore::view::{By, Filter, query};
 use sagamore_schemas::ids::Time;
+use sagamore_schemas::log::entries_of;
 use uuid::Uuid;
 
 const PARTITIONS: i32 = 4;

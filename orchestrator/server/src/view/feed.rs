@@ -18,12 +18,12 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use sagamore_kafka::client::{EndsAreNoErrors, Isolation};
 use sagamore_schemas::ids::Time;
-use sagamore_schemas::log::{BARRIER_KEY, JournalEntry};
+use sagamore_schemas::log::{BARRIER_KEY, EntryRef, entries_of};
 use sagamore_schemas::topics::Topic;
 use sagamore_schemas::wire::{Input, read_input};
 
 use super::changes::Change;
-use super::store::{Batch, Store, entries_of};
+use super::store::{Batch, Store};
 use super::{Shared, ViewError, schema};
 use crate::checkpointer::timestamp_ms;
 use crate::config::Installation;
@@ -275,7 +275,7 @@ impl Feed {
 }
 
 /// What a journal record says. What nobody can read is told once, and passed over: the audit names it.
-fn entries(record: &BorrowedMessage<'_>) -> Vec<JournalEntry> {
+fn entries<'m>(record: &'m BorrowedMessage<'_>) -> Vec<EntryRef<'m>> {
     if record.key() == Some(BARRIER_KEY) {
         return Vec::new();
     }

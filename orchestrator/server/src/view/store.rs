@@ -15,10 +15,9 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use sagamore_decider::definition::check::compile;
 use sagamore_schemas::definition::Definition;
-use sagamore_schemas::ids::{Birth, Partition, Span, Time};
-use sagamore_schemas::log::JournalEntry;
+use sagamore_schemas::ids::{Birth, Partition, Span, Time, TransactionId};
+use sagamore_schemas::log::EntryRef;
 use sagamore_schemas::wire::OutcomeKind;
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::life::{Life, Story};
@@ -35,18 +34,6 @@ const FORGOTTEN_AT_ONCE: i64 = 2_000;
 /// The columns of a transaction, as [`life_of`] reads them.
 pub(super) const COLUMNS: &str = "t.birth, t.id, t.status, t.name, t.version, t.revision, t.started_ms, t.updated_ms, \
      t.reason, t.last_offset, t.last_sequence, t.story";
-
-/// An element of a journal record; its seal is the audit's business.
-#[derive(Deserialize)]
-struct Unsealed {
-    entry: JournalEntry,
-}
-
-/// The entries of a journal record.
-pub fn entries_of(value: &[u8]) -> Result<Vec<JournalEntry>, serde_json::Error> {
-    let unsealed: Vec<Unsealed> = serde_json::from_slice(value)?;
-    Ok(unsealed.into_iter().map(|unsealed| unsealed.entry).collect())
-}
 
 /// The view's file, for its one writer.
 #[derive(Debug)]
@@ -84,8 +71,8 @@ struct Held {
     since: Instant,
     /// Where its last entry stands in the journal.
     journal_offset: i64,
-    /// Whether the file has open branches of it.
-    had_branches: bool,
+    /// Whether the file has it, with open branches perhaps.
+    is_stored: bool,
 }
 
 impl Batch {
@@ -140,7 +127,7 @@ impl Store {
         batch: &'b mut Batch,
         partition: i32,
         offset: i64,
-        entry: &JournalEntry,
+        entry: &EntryRef<'_>,
     ) -> Result<Option<&'b Life>, ViewError> {
         batch.entries += 1;
         let Some(id) = &entry.transaction else { return Ok(None) };
@@ -157,10 +144,17 @@ impl Store {
             std::collections::hash_map::Entry::Occupied(held) => held.into_mut(),
             std::collections::hash_map::Entry::Vacant(vacant) => {
                 let stored = if key > self.newest(birth.partition.0)? { None } else { self.load(key)? };
-                let had_branches = stored.as_ref().is_some_and(|life| life.status().is_open());
-                let life = stored.unwrap_or_else(|| Life::new(birth, id.clone(), entry));
+                let is_stored = stored.is_some();
+                let life = match stored {
+                    Some(life) => life,
+                    // What is no id, no fold has written.
+                    None => match id.parse::<TransactionId>() {
+                        Ok(id) => Life::new(birth, id, entry),
+                        Err(_) => return Ok(None),
+                    },
+                };
                 let (first, since) = ((offset, entry.at), Instant::now());
-                vacant.insert(Held { life, first, since, journal_offset: offset, had_branches })
+                vacant.insert(Held { life, first, since, journal_offset: offset, is_stored })
             }
         };
         if !held.life.apply(entry) {
@@ -288,9 +282,14 @@ fn put(transaction: &Transaction<'_>, key: i64, held: &Held) -> Result<(), ViewE
         Some((name, version)) => (Some(name), Some(version)),
         None => (None, None),
     };
+    if held.is_stored {
+        transaction.prepare_cached("DELETE FROM open_branches WHERE birth = ?1")?.execute([key])?;
+        transaction.prepare_cached("DELETE FROM transactions WHERE birth = ?1")?.execute([key])?;
+    }
+    // Not `OR REPLACE`: SQLite would write down each page it changes, to take a part of a statement back.
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO transactions (birth, home, id, status, name, version, revision, started_ms,
+            "INSERT INTO transactions (birth, home, id, status, name, version, revision, started_ms,
                  updated_ms, reason, error, last_offset, last_sequence, journal_offset, story)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
@@ -311,9 +310,6 @@ fn put(transaction: &Transaction<'_>, key: i64, held: &Held) -> Result<(), ViewE
             held.journal_offset,
             story,
         ])?;
-    if held.had_branches {
-        transaction.prepare_cached("DELETE FROM open_branches WHERE birth = ?1")?.execute([key])?;
-    }
     for branch in life.open_branches() {
         transaction
             .prepare_cached(

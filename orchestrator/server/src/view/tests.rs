@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use sagamore_schemas::ids::Time;
+use sagamore_schemas::log::entries_of;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::query::{self, By, Cursor, Filter};
-use super::store::{Batch, Store, entries_of};
+use super::store::{Batch, Store};
 use super::{Status, ViewError, schema};
 
 const ORDER: &str = r#"{"name":"order","version":1,"deadline":"5m","steps":[
