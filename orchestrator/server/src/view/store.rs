@@ -27,7 +27,7 @@ use super::{ViewError, schema};
 /// Offsets below this fit beside their partition in one integer: enough for 4 million records a second, a year long.
 const OFFSET_BITS: u32 = 47;
 /// Open transactions that are held back at most: some tens of megabytes.
-const HELD_MAX: usize = 10_000;
+pub(super) const HELD_MAX: usize = 10_000;
 /// Rows that are forgotten at a time: the feed goes on in between.
 const FORGOTTEN_AT_ONCE: i64 = 2_000;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::query::{self, By, Cursor, Filter};
-use super::store::{Batch, Store};
+use super::store::{Batch, HELD_MAX, Store};
 use super::{Status, ViewError, schema};
 
 const ORDER: &str = r#"{"name":"order","version":1,"deadline":"5m","steps":[
@@ -397,6 +397,19 @@ fn what_a_crowd_has_held_back_is_read_again_after_a_crash() {
             assert_eq!(stage.one(id), expected.one(id), "{id} after {crashes_after} entries and a crash");
         }
         assert_eq!(stage.store.positions().unwrap(), [(0, last + 1)].into());
+    }
+}
+
+#[test]
+fn so_many_are_held_back_and_no_more() {
+    let held = i64::try_from(HELD_MAX).unwrap();
+    for (open, written) in [(held, 0), (held + 1, held + 1)] {
+        let mut stage = Stage::new();
+        (1..=open).for_each(|birth| stage.start(&format!("o-{birth}"), birth));
+        stage.store.commit(&mut stage.batch, Some(Duration::from_hours(1))).unwrap();
+        let rows =
+            stage.view().query_row("SELECT count(*) FROM transactions", [], |row| row.get::<_, i64>(0));
+        assert_eq!(rows.unwrap(), written, "{open} open");
     }
 }
 
