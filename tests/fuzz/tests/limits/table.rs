@@ -522,6 +522,7 @@ fn tests() -> Vec<PathBuf> {
     let folders = [
         "orchestrator/decider/tests",
         "orchestrator/kafka",
+        "orchestrator/server/src/view",
         "participants/kit",
         "participants/outbox",
         "tests/fuzz/tests",
