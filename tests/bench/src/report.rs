@@ -141,7 +141,8 @@ pub(crate) fn records(results: &Results, rows: &[Row]) -> String {
     let mut text = String::new();
     for row in rows {
         let mut of_row = results.samples.iter().filter(|s| s.point == row.point && s.system == row.system);
-        let Some(sample) = of_row.next_back() else { continue };
+        // A system without topics leaves nothing in them.
+        let Some(sample) = of_row.next_back().filter(|s| !s.volume.records.is_empty()) else { continue };
         let parts: Vec<String> =
             sample.volume.records.iter().map(|(label, each)| format!("{label} {each:.2}")).collect();
         writeln!(

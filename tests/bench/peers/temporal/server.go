@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -150,16 +151,21 @@ func tryNamespace(address string) error {
 	return err
 }
 
+// freePorts finds ports that Temporal's table of members can hold, a signed number of 16 bits.
 func freePorts(count int) ([]int, error) {
 	var found []int
-	for range count {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
+	var last error
+	for port := 20_000 + os.Getpid()%10_000; len(found) < count; port++ {
+		if port > math.MaxInt16 {
+			return nil, fmt.Errorf("no %d free ports: %w", count, last)
 		}
-		// All are held until the last is found, so that no two are the same.
-		defer listener.Close()
-		found = append(found, listener.Addr().(*net.TCPAddr).Port)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			last = err
+			continue
+		}
+		listener.Close()
+		found = append(found, port)
 	}
 	return found, nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -38,7 +37,10 @@ func PlaceOrder(ctx workflow.Context, order Order) (err error) {
 		// A cancelled workflow compensates all the same.
 		ctx, _ := workflow.NewDisconnectedContext(ctx)
 		for i := len(compensations) - 1; i >= 0; i-- {
-			err = errors.Join(err, compensations[i](ctx))
+			// A workflow that could not compensate ends as that, never as refused.
+			if failed := compensations[i](ctx); failed != nil {
+				err = failed
+			}
 		}
 	}()
 	for place := range placeNames {
@@ -74,7 +76,10 @@ func runWorker(address string) error {
 				return err
 			}
 			if !books.do(key) {
-				return temporal.NewNonRetryableApplicationError("as planned", refused, nil)
+				return temporal.NewApplicationErrorWithOptions("as planned", refused, temporal.ApplicationErrorOptions{
+					NonRetryable: true,
+					Category:     temporal.ApplicationErrorCategoryBenign,
+				})
 			}
 			return nil
 		}
