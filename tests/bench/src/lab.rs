@@ -130,7 +130,7 @@ impl Lab {
             edges.push(Cpu::now(processes, &brokers)?);
             Ok(())
         };
-        let (coordinated, begun) = (self.coordinated()?, Instant::now());
+        let (coordinated, from) = (self.coordinated()?, Instant::now());
         let mut starts = system.starts(run);
         let seen: Seen = match point.shape {
             Shape::Closed { in_flight } => {
@@ -141,7 +141,7 @@ impl Lab {
             }
         };
         let coordinated = self.coordinated()? - coordinated;
-        let coordinator_records_per_s = coordinated as f64 / begun.elapsed().as_secs_f64();
+        let coordinator_records_per_s = coordinated as f64 / from.elapsed().as_secs_f64();
         system.settle()?;
         system.check(run, &seen)?;
         let volume = self.volume(system)?.since(&before, seen.outcomes.len() as f64);

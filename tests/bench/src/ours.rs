@@ -109,7 +109,7 @@ impl Ours {
             "{} copies, {} shards, {} lanes, checkpoints every 200 ms, endings kept 15 min",
             self.site.replication, self.site.partitions, self.plan.lanes
         );
-        let about = [
+        let told = [
             ("server", format!("sagamore {}, Kafka {KAFKA_VERSION}", env!("CARGO_PKG_VERSION"))),
             ("settings", settings),
             ("durability", kept.to_owned()),
@@ -117,7 +117,7 @@ impl Ours {
         About {
             system: OURS,
             durability: self.site.durability,
-            about: about.map(|(what, told)| (what.to_owned(), told)).into(),
+            told: told.map(|(what, words)| (what.to_owned(), words)).into(),
         }
     }
 

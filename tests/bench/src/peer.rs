@@ -84,7 +84,7 @@ impl PeerKind {
 pub(crate) struct About {
     pub system: &'static str,
     pub durability: Durability,
-    pub about: BTreeMap<String, String>,
+    pub told: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -159,14 +159,14 @@ impl Peer {
     }
 
     pub fn about(&self) -> About {
-        let mut about = self.hello.about.clone();
+        let mut told = self.hello.about.clone();
         if self.database.is_some() {
-            about.insert(
+            told.insert(
                 "database".to_owned(),
                 format!("PostgreSQL {POSTGRES_VERSION}, shared_buffers 512MB, max_wal_size 4GB"),
             );
         }
-        About { system: self.kind.as_str(), durability: self.durability, about }
+        About { system: self.kind.as_str(), durability: self.durability, told }
     }
 
     fn answer(&self, patience: Duration) -> Result<String, Box<dyn Error>> {

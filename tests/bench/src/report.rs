@@ -128,9 +128,9 @@ fn told(spread: &Spread, digits: usize) -> String {
 /// What was measured, in the words of each system.
 pub(crate) fn systems(systems: &[About]) -> String {
     let mut text = String::new();
-    for About { system, durability, about } in systems {
-        for (what, told) in about {
-            writeln!(text, "{system}, class {}, {what}: {told}", durability.as_str()).ok();
+    for About { system, durability, told } in systems {
+        for (what, words) in told {
+            writeln!(text, "{system}, class {}, {what}: {words}", durability.as_str()).ok();
         }
     }
     text
