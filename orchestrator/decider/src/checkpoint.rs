@@ -187,7 +187,7 @@ fn owed_key(number: u32) -> Key {
     format!("{OWED_KEY_PREFIX}{number}").into_bytes()
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     match serde_json::to_vec(value) {
         Ok(bytes) => bytes,
         Err(error) => unreachable!("the state holds nothing that JSON cannot: {error}"),

@@ -191,6 +191,12 @@ impl Proved {
         &self.again
     }
 
+    /// The last checkpoint, and each record that counts at it; `None` before the first.
+    pub fn into_records(self) -> Option<(CheckpointRecord, impl Iterator<Item = StateRecord>)> {
+        let record = |(key, Version { as_of, value, damaged: _ })| StateRecord { key, as_of, value };
+        Some((self.head?, self.chosen.into_iter().map(record)))
+    }
+
     /// Builds the shard.
     pub fn restore(self, identity: Identity) -> Result<Restored, RestoreError> {
         let Self { chosen, mut stored, head, again: _ } = self;

@@ -9,6 +9,7 @@ use sagamore_schemas::wire::Operation;
 
 use crate::definition::plan::PlanStep;
 use crate::definitions::Definitions;
+use crate::identity::Identity;
 use crate::protocol::child::child_id;
 use crate::settings::Settings;
 use crate::shard::Shard;
@@ -149,6 +150,11 @@ impl Shard {
     /// Everything below this inbox offset is folded in.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
+    }
+
+    /// Which shard of which installation it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// The fold's clock.

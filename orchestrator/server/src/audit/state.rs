@@ -3,15 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sagamore_decider::identity::ReplySecret;
 use sagamore_decider::view::TransactionView;
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Time, TransactionId};
 use serde::Serialize;
 
-use super::fold::{AuditError, Fold, Folder, Progress};
+use super::fold::{AuditError, Began, Begin, Fold, Folder, Folding};
+use super::replay::Wanted;
 use super::topics::Stretch;
 use crate::site::Site;
+use crate::snapshots::Found;
 
 /// A moment of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +66,9 @@ pub struct Question {
 /// A shard as it was.
 #[derive(Debug, Serialize)]
 pub struct Believed {
-    /// Its number.
-    pub partition: i32,
+    /// Where the fold began.
+    #[serde(flatten)]
+    pub began: Began,
     /// Everything below this inbox offset was folded in.
     pub next_offset: i64,
     /// The fold's clock.
@@ -87,13 +89,11 @@ pub struct Believed {
 /// What the shards believed then.
 pub fn state(
     site: &Site,
-    secret: Option<&ReplySecret>,
     moment: Moment,
     question: &Question,
-    threads: usize,
-    progress: Progress<'_>,
+    how: Folding<'_>,
 ) -> Result<Vec<Believed>, AuditError> {
-    let folder = Folder::new(site, secret, progress)?;
+    let folder = Folder::new(site, how)?;
     let mut inbox = folder.inbox()?;
     if let Some(id) = &question.id {
         let count = i32::try_from(inbox.len()).unwrap_or(i32::MAX);
@@ -108,8 +108,10 @@ pub fn state(
             None
         }
     };
-    folder.fold_all(&inbox, threads, until, |Fold { partition, shard, stopped, .. }| Believed {
-        partition,
+    let is_before = |found: &Found| until.is_none_or(|until| found.part.clock <= until);
+    let begin = Begin::Before(&is_before);
+    let keep = |Fold { origin, shard, stopped, .. }: Fold| Believed {
+        began: origin.began(),
         next_offset: shard.next_offset(),
         clock: shard.clock(),
         level: shard.level(),
@@ -120,7 +122,8 @@ pub fn state(
             Some(id) => shard.view(id).into_iter().collect(),
             None => shard.list(question.status, -1, question.limit),
         },
-    })
+    };
+    folder.fold_all(&inbox, &begin, until, &Wanted::default(), keep)
 }
 
 #[cfg(test)]
