@@ -133,6 +133,11 @@ impl Succession<'_> {
         let inputs = self.life.log.iter().enumerate().take(usize::try_from(body.next_offset).unwrap());
         inputs.for_each(|(offset, logged)| drop(folded.apply(&logged.record(offset), &mut Vec::new())));
         assert_eq!(snapshot::difference(&folded, &again.shard), None);
+        let head = records.iter().find(|record| record.key == CHECKPOINT_KEY).unwrap();
+        let before: CheckpointRecord = serde_json::from_slice(head.value.as_ref().unwrap()).unwrap();
+        let mut shard = again.shard;
+        let rebuilt = StateImage::default().finish(&mut shard, [], &[]);
+        assert_eq!(contradiction(&before, &rebuilt), None, "rebuilt where it was taken");
 
         let cut = usize::from(damage) * body.bytes.len() / 256;
         let torn = snapshot::decode(&body.bytes[..cut]);

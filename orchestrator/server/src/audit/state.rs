@@ -6,6 +6,7 @@ use std::str::FromStr;
 use sagamore_decider::view::TransactionView;
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Time, TransactionId};
+use sagamore_schemas::wire::RecordPlace;
 use serde::Serialize;
 
 use super::fold::{AuditError, Began, Begin, Fold, Folder, Folding};
@@ -20,22 +21,14 @@ pub enum Moment {
     /// After every record of this time and before.
     At(Time),
     /// After this record of the inbox.
-    After {
-        /// The shard.
-        partition: i32,
-        /// The record.
-        offset: i64,
-    },
+    After(RecordPlace),
 }
 
 impl FromStr for Moment {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let place = text.split_once('/').and_then(|(partition, offset)| {
-            let (partition, offset) = (partition.parse().ok()?, offset.parse().ok()?);
-            (partition >= 0 && offset >= 0).then_some(Self::After { partition, offset })
-        });
+        let place = text.parse().map(Self::After).ok();
         place.or_else(|| text.parse().ok().map(Self::At)).ok_or_else(|| {
             "expected a time, such as 2026-11-22T16:00:00Z, or PARTITION/OFFSET of the inbox, such as 3/88121"
                 .to_owned()
@@ -47,7 +40,7 @@ impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::At(time) => time.fmt(f),
-            Self::After { partition, offset } => write!(f, "{partition}/{offset}"),
+            Self::After(place) => place.fmt(f),
         }
     }
 }
@@ -102,7 +95,7 @@ pub fn state(
     }
     let until = match moment {
         Moment::At(time) => Some(time),
-        Moment::After { partition, offset } => {
+        Moment::After(RecordPlace { partition, offset }) => {
             let stretch = folder.inbox_of(partition)?;
             inbox = vec![Stretch { end: stretch.end.min(offset + 1), ..stretch }];
             None
@@ -132,7 +125,7 @@ mod tests {
 
     #[test]
     fn moments() {
-        assert_eq!("3/88121".parse(), Ok(Moment::After { partition: 3, offset: 88_121 }));
+        assert_eq!("3/88121".parse(), Ok(Moment::After(RecordPlace { partition: 3, offset: 88_121 })));
         assert!(matches!("2026-11-22T16:00:00Z".parse(), Ok(Moment::At(_))));
         for wrong in ["3", "3/", "-1/2", "3/-2", "yesterday"] {
             assert!(wrong.parse::<Moment>().is_err(), "{wrong}");

@@ -129,6 +129,10 @@ enum Command {
     Cancel(verbs::VerbArgs),
     /// Try again now what is stuck or waits.
     Retry(verbs::VerbArgs),
+    /// Ask for nothing more of transactions that are not decided, until they are resumed; their deadlines hold.
+    Pause(verbs::VerbArgs),
+    /// Let paused transactions go on; what came due meanwhile is done at once.
+    Resume(verbs::VerbArgs),
     /// Answer in the place of a participant, for a step that is stuck.
     Resolve(verbs::ResolveArgs),
     /// Pass over one inbox record on which a shard halted.
@@ -259,6 +263,8 @@ impl Command {
             Self::Stuck(args) => looking::stuck(&args, printer),
             Self::Cancel(args) => verbs::verb(verbs::Verb::Cancel, &args, printer),
             Self::Retry(args) => verbs::verb(verbs::Verb::Retry, &args, printer),
+            Self::Pause(args) => verbs::verb(verbs::Verb::Pause, &args, printer),
+            Self::Resume(args) => verbs::verb(verbs::Verb::Resume, &args, printer),
             Self::Resolve(args) => verbs::resolve(&args, printer),
             Self::Skip(args) => shard::skip(&args, printer),
             Self::DeadLetters(command) => dead_letters::run(&command, printer),

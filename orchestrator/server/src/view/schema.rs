@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::ViewError;
 
 /// Raised with every change of a table, of a status's code, or of what a story means.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// What a writer keeps of the file in memory, in KiB, as SQLite wants it.
 const WRITER_CACHE: &str = "-16384";
 /// The same of a reader, of which there are few.

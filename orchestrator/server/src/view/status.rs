@@ -11,6 +11,8 @@ use sagamore_schemas::wire::OutcomeKind;
 pub enum Status {
     /// Going forward, not decided.
     Running,
+    /// Not decided, and held by a person.
+    Paused,
     /// Decided, going forward to the end.
     Committing,
     /// Going back.
@@ -29,8 +31,9 @@ pub enum Status {
 
 impl Status {
     /// All of them, the open ones first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Running,
+        Self::Paused,
         Self::Committing,
         Self::RollingBack,
         Self::Stuck,
@@ -40,12 +43,14 @@ impl Status {
         Self::Refused,
     ];
     /// Those that have not ended.
-    pub const OPEN: [Self; 4] = [Self::Running, Self::Committing, Self::RollingBack, Self::Stuck];
+    pub const OPEN: [Self; 5] =
+        [Self::Running, Self::Paused, Self::Committing, Self::RollingBack, Self::Stuck];
 
     /// As the API says it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Committing => "committing",
             Self::RollingBack => "rolling-back",
             Self::Stuck => "stuck",
@@ -72,6 +77,7 @@ impl Status {
             Self::Compensated => 5,
             Self::Aborted => 6,
             Self::Refused => 7,
+            Self::Paused => 8,
         }
     }
 
@@ -80,7 +86,12 @@ impl Status {
     }
 
     /// From what has been decided and told, and whether a branch is stuck.
-    pub(super) fn of(end: Option<OutcomeKind>, is_stuck: bool, decision: Option<Decision>) -> Self {
+    pub(super) fn of(
+        end: Option<OutcomeKind>,
+        is_stuck: bool,
+        decision: Option<Decision>,
+        is_paused: bool,
+    ) -> Self {
         match (end, decision) {
             (Some(OutcomeKind::Committed), _) => Self::Committed,
             (Some(OutcomeKind::Compensated), _) => Self::Compensated,
@@ -89,6 +100,7 @@ impl Status {
             (Some(OutcomeKind::Stuck) | None, _) if is_stuck => Self::Stuck,
             (Some(OutcomeKind::Stuck) | None, Some(Decision::Commit)) => Self::Committing,
             (Some(OutcomeKind::Stuck) | None, Some(Decision::Rollback)) => Self::RollingBack,
+            (Some(OutcomeKind::Stuck) | None, None) if is_paused => Self::Paused,
             (Some(OutcomeKind::Stuck) | None, None) => Self::Running,
         }
     }
