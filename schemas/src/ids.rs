@@ -185,6 +185,25 @@ impl Time {
         buffer[22] = digit(ms % 10);
         ascii(buffer)
     }
+
+    /// Reads what [`Time::rfc_3339`] writes, and nothing else; by `days_from_civil` of the same source.
+    fn of_own_text(text: &str) -> Option<Self> {
+        let bytes: &[u8; 24] = text.as_bytes().try_into().ok()?;
+        let number = |places: std::ops::Range<usize>| {
+            bytes[places].iter().fold(0, |number, byte| number * 10 + i64::from(byte.wrapping_sub(b'0')))
+        };
+        let (year, month, day) = (number(0..4), number(5..7), number(8..10));
+        let year_of_march = if month <= 2 { year - 1 } else { year };
+        let month_from_march = (month + 9) % 12;
+        let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+        let days =
+            year_of_march * 365 + year_of_march / 4 - year_of_march / 100 + year_of_march / 400 + day_of_year
+                - 719_468;
+        let seconds = days * 86_400 + number(11..13) * 3_600 + number(14..16) * 60 + number(17..19);
+        let time = Self::from_epoch_ms(seconds * 1_000 + number(20..23));
+        // What is no digit, no date or no sign in its place is written otherwise.
+        (time.rfc_3339(&mut [0; 24]) == text).then_some(time)
+    }
 }
 
 /// Two digits.
@@ -215,6 +234,9 @@ impl FromStr for Time {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
+        if let Some(time) = Self::of_own_text(text) {
+            return Ok(time);
+        }
         let time: jiff::Timestamp = text.parse().map_err(|_| IdError::Time(shortened(text)))?;
         Ok(Self::from_epoch_ms(time.as_millisecond()))
     }
@@ -368,13 +390,33 @@ mod tests {
     }
 
     #[test]
-    fn every_day_prints_as_jiff_prints_it() {
+    fn every_day_prints_as_jiff_prints_it_and_reads_as_jiff_reads_it() {
         const DAY_MS: i64 = 86_400_000;
         for day in 0..=Time::MAX.epoch_ms() / DAY_MS {
             // Another time of day each day: the step has no factor in common with a day.
             let time = Time::from_epoch_ms(day * DAY_MS + day * 86_399_999 % DAY_MS);
             let expected = jiff::Timestamp::from_millisecond(time.epoch_ms()).unwrap();
             assert_eq!(time.to_string(), format!("{expected:.3}"));
+            assert_eq!(Time::of_own_text(&time.to_string()), Some(time));
+        }
+    }
+
+    #[test]
+    fn other_ways_to_write_a_time_are_jiffs() {
+        for (text, read) in [
+            ("2026-11-22T16:00:00.013+00:00", Some("2026-11-22T16:00:00.013Z")),
+            ("2026-11-22T18:00:00.013456+02:00", Some("2026-11-22T16:00:00.013Z")),
+            ("2026-11-22 16:00:00Z", Some("2026-11-22T16:00:00.000Z")),
+            ("9999-12-30T22:00:00.999Z", Some("9999-12-30T00:00:00.000Z")),
+            ("2026-02-29T16:00:00.013Z", None),
+            ("2026-13-01T16:00:00.013Z", None),
+            ("2026-11-22T24:00:00.013Z", None),
+            ("2026-11-22T16:0x:00.013Z", None),
+            ("2026-11-22T16:00:00.013z\n", None),
+        ] {
+            assert_eq!(Time::of_own_text(text), None, "{text}");
+            let time = text.parse::<Time>().ok();
+            assert_eq!(time.map(|time| time.to_string()).as_deref(), read, "{text}");
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Pieces of JSON, written without the detour through `core::fmt`: records carry dozens of them.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer};
+
 use crate::ids::{Birth, ascii};
 
 /// Without a way out in the middle, so that many bytes are looked at at once.
@@ -43,4 +47,13 @@ pub(crate) fn push_number(out: &mut String, mut number: u64) {
         }
     }
     out.push_str(ascii(&buffer[start..]));
+}
+
+/// `Option<Cow<str>>` that borrows where it can (serde's own always copies inside an `Option`).
+pub(crate) fn text<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Cow<'a, str>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
+    Ok(Option::<Borrowed<'a>>::deserialize(deserializer)?.map(|text| text.0))
 }

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::ids::{Birth, Name, Partition, Time, TransactionId};
-use crate::json::{push_birth, push_integer, push_json_string, push_number};
+use crate::json::{push_birth, push_integer, push_json_string, push_number, text};
 use crate::wire::{Answer, Operation, OutcomeKind};
 
 /// Header of a state record: inbox offset (decimal text) up to which everything is folded in.
@@ -291,6 +291,96 @@ pub struct StepChange {
     pub branch: Option<Name>,
     /// Its new phase.
     pub phase: Cow<'static, str>,
+}
+
+/// An entry as it is read: borrowed from its record, without what only the audit looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct EntryRef<'a> {
+    /// Inbox offset of the input.
+    pub offset: i64,
+    /// Number of this entry among those of the input.
+    pub sequence: u32,
+    /// The fold's clock at the input.
+    pub at: Time,
+    /// What kind of input.
+    #[serde(borrow)]
+    pub input: Cow<'a, str>,
+    /// The transaction.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub transaction: Option<Cow<'a, str>>,
+    /// Which life of that id.
+    #[serde(default)]
+    pub birth: Option<Birth>,
+    /// Count of inputs applied to the transaction.
+    #[serde(default)]
+    pub revision: Option<u64>,
+    /// The definition, `name@version`.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub definition: Option<Cow<'a, str>>,
+    /// Step of the input.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub step: Option<Cow<'a, str>>,
+    /// Branch of the input, when the step has several.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub branch: Option<Cow<'a, str>>,
+    /// What a participant answered.
+    #[serde(default)]
+    pub answer: Option<Answer>,
+    /// Why.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub reason: Option<Cow<'a, str>>,
+    /// Who, for a verb.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub actor: Option<Cow<'a, str>>,
+    /// Steps that changed, with their new phase.
+    #[serde(borrow, default)]
+    pub changes: Vec<ChangeRef<'a>>,
+    /// The decision, in the entry of the input that made it.
+    #[serde(default)]
+    pub decision: Option<Decision>,
+    /// The outcome that was told.
+    #[serde(default)]
+    pub outcome: Option<OutcomeKind>,
+}
+
+/// A [`StepChange`] as it is read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeRef<'a> {
+    /// The step.
+    #[serde(borrow)]
+    pub step: Cow<'a, str>,
+    /// The branch, when the step has several.
+    #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
+    pub branch: Option<Cow<'a, str>>,
+    /// Its new phase.
+    #[serde(borrow)]
+    pub phase: Cow<'a, str>,
+}
+
+impl ChangeRef<'_> {
+    /// For longer than its record.
+    pub fn to_static(&self) -> ChangeRef<'static> {
+        let own = |text: &Cow<'_, str>| Cow::Owned(text.to_string());
+        ChangeRef { step: own(&self.step), branch: self.branch.as_ref().map(own), phase: own(&self.phase) }
+    }
+}
+
+/// The entries of a journal record; whether their chain is whole is the audit's business.
+///
+/// # Errors
+/// On anything but a list of sealed entries: a takeover's barrier is none.
+pub fn entries_of(record: &[u8]) -> Result<Vec<EntryRef<'_>>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Unsealed<'a> {
+        #[serde(borrow)]
+        entry: EntryRef<'a>,
+    }
+    // Looked at once as a whole, UTF-8 costs less than text by text.
+    let unsealed: Vec<Unsealed<'_>> = match std::str::from_utf8(record) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(record),
+    }?;
+    Ok(unsealed.into_iter().map(|unsealed| unsealed.entry).collect())
 }
 
 /// The one decision of a transaction.

@@ -7,16 +7,19 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use sagamore::view::store::{Batch, Store, entries_of};
+use sagamore::view::store::{Batch, Store};
 use sagamore::view::{By, Filter, query};
 use sagamore_schemas::ids::Time;
+use sagamore_schemas::log::entries_of;
 use uuid::Uuid;
 
 const PARTITIONS: i32 = 4;
 const BATCH: usize = 4_000;
+/// As the feed does it in a crowd.
+const HELD_FOR: Duration = Duration::from_secs(3);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let transactions: i64 = std::env::args().nth(1).map_or(Ok(100_000), |text| text.parse())?;
@@ -38,10 +41,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         batch.passed(*partition, offset, Time::from_epoch_ms(1_790_000_000_000));
         if batch.entries() >= BATCH {
-            store.commit(&std::mem::take(&mut batch))?;
+            store.commit(&mut batch, Some(HELD_FOR))?;
         }
     }
-    store.commit(&batch)?;
+    store.commit(&mut batch, None)?;
     let took = begun.elapsed();
     let bytes = std::fs::metadata(&file)?.len();
     println!(

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::json::text;
 
 #[derive(Deserialize)]
 pub(super) struct Envelope<'a> {
@@ -75,11 +77,4 @@ pub(super) struct Envelope<'a> {
     pub data: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "text")]
     pub data_base64: Option<Cow<'a, str>>,
-}
-
-/// `Option<Cow<str>>` that borrows where it can (serde's own always copies inside an `Option`).
-fn text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'a, str>>, D::Error> {
-    #[derive(Deserialize)]
-    struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
-    Ok(Option::<Borrowed<'a>>::deserialize(deserializer)?.map(|text| text.0))
 }

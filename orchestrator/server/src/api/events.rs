@@ -223,17 +223,18 @@ fn told_before(headers: &HeaderMap) -> Result<Option<Places>, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use sagamore_schemas::log::JournalEntry;
+    use sagamore_schemas::log::EntryRef;
 
     use super::*;
     use crate::view::Life;
 
     fn change(offset: i64) -> Arc<Change> {
-        let entry: JournalEntry = serde_json::from_value(json!({
+        let entry = json!({
             "offset": offset, "sequence": 0, "at": "2026-11-22T16:00:00Z", "input": "start", "transaction": "o-1",
             "birth": "0-1", "definition": "order@1", "revision": 1,
-        }))
-        .unwrap();
+        })
+        .to_string();
+        let entry: EntryRef<'_> = serde_json::from_str(&entry).unwrap();
         let life = Life::new("0-1".parse().unwrap(), "o-1".parse().unwrap(), &entry);
         Arc::new(Change::new(&life, &entry, (0, offset, 0)))
     }

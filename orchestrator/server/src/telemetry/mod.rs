@@ -12,7 +12,6 @@
 
 mod labels;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,9 +19,9 @@ use sagamore_decider::definition::plan::{BranchIndex, Plan};
 use sagamore_decider::shard::Shard;
 use sagamore_decider::transaction::{BranchPhase, Phase};
 use sagamore_schemas::definition::{Definition, DefinitionId};
-use sagamore_schemas::ids::{Birth, Name, Time};
+use sagamore_schemas::ids::{Name, Time};
+use sagamore_schemas::log::{EntryRef, entries_of};
 use sagamore_schemas::wire::{Input, Operation, OutcomeKind, read_input};
-use serde::Deserialize;
 
 use crate::definitions_tail::DefinitionsTail;
 use crate::metrics;
@@ -73,39 +72,6 @@ struct Call {
     since: Time,
 }
 
-/// An entry without its place in the chain: whether that is right is the audit's business.
-#[derive(Debug, Deserialize)]
-struct Sealed<'a> {
-    #[serde(borrow)]
-    entry: Entry<'a>,
-}
-
-/// What is read of an entry.
-#[derive(Debug, Deserialize)]
-struct Entry<'a> {
-    offset: i64,
-    at: Time,
-    #[serde(default)]
-    birth: Option<Birth>,
-    #[serde(borrow, default)]
-    definition: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    changes: Vec<Change<'a>>,
-    #[serde(default)]
-    outcome: Option<OutcomeKind>,
-}
-
-/// A branch and its new phase.
-#[derive(Debug, Deserialize)]
-struct Change<'a> {
-    #[serde(borrow)]
-    step: Cow<'a, str>,
-    #[serde(borrow, default)]
-    branch: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    phase: Cow<'a, str>,
-}
-
 impl Observer {
     /// Of a shard that was just taken over.
     pub fn new(partition: i32, shard: &Shard, tail: Arc<DefinitionsTail>) -> Self {
@@ -146,8 +112,7 @@ impl Observer {
         let mut entered: Vec<i64> = Vec::new();
         for (_, value) in journal {
             // Anything that is no list of entries is a takeover's barrier, and nothing.
-            let Ok(sealed) = serde_json::from_slice::<Vec<Sealed<'_>>>(value) else { continue };
-            for Sealed { entry } in &sealed {
+            for entry in entries_of(value).iter().flatten() {
                 entered.push(entry.offset);
                 self.see_entry(entry);
             }
@@ -159,7 +124,7 @@ impl Observer {
         metrics::without_trace(self.partition, folded.saturating_sub(entered.len() as u64));
     }
 
-    fn see_entry(&mut self, entry: &Entry<'_>) {
+    fn see_entry(&mut self, entry: &EntryRef<'_>) {
         let Some(birth) = entry.birth.filter(|birth| birth.partition.0 == self.partition) else { return };
         if birth.offset == entry.offset
             && let Some(definition) = &entry.definition

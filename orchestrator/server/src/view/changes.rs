@@ -1,7 +1,7 @@
 //! What has just changed, for whoever listens: one for each entry of the journal, after the view has it.
 
 use sagamore_schemas::ids::Time;
-use sagamore_schemas::log::{Decision, JournalEntry, StepChange};
+use sagamore_schemas::log::{ChangeRef, Decision, EntryRef};
 use sagamore_schemas::wire::OutcomeKind;
 use serde::Serialize;
 
@@ -44,7 +44,7 @@ pub struct Change {
     pub actor: Option<String>,
     /// Steps that changed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub changes: Vec<StepChange>,
+    pub changes: Vec<ChangeRef<'static>>,
     /// The decision, if this input made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
@@ -69,10 +69,10 @@ struct Facts {
 
 impl Change {
     /// From the entry, and the transaction as it is after it.
-    pub fn new(life: &Life, entry: &JournalEntry, place: (i32, i64, u32)) -> Self {
+    pub fn new(life: &Life, entry: &EntryRef<'_>, place: (i32, i64, u32)) -> Self {
         let status = life.status();
-        let own = entry.step.iter().map(|step| step.as_str().to_owned());
-        let changed = entry.changes.iter().map(|change| change.step.as_str().to_owned());
+        let own = entry.step.iter().map(|step| step.clone().into_owned());
+        let changed = entry.changes.iter().map(|change| change.step.clone().into_owned());
         Self {
             id: life.id.to_string(),
             birth: life.birth.to_string(),
@@ -84,9 +84,9 @@ impl Change {
             step: entry.step.as_ref().map(ToString::to_string),
             branch: entry.branch.as_ref().map(ToString::to_string),
             answer: entry.answer.map(sagamore_schemas::wire::Answer::as_str),
-            reason: entry.reason.clone(),
-            actor: entry.actor.clone(),
-            changes: entry.changes.clone(),
+            reason: entry.reason.as_ref().map(ToString::to_string),
+            actor: entry.actor.as_ref().map(ToString::to_string),
+            changes: entry.changes.iter().map(ChangeRef::to_static).collect(),
             decision: entry.decision,
             outcome: entry.outcome,
             place,

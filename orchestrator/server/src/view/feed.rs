@@ -18,12 +18,12 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use sagamore_kafka::client::{EndsAreNoErrors, Isolation};
 use sagamore_schemas::ids::Time;
-use sagamore_schemas::log::{BARRIER_KEY, JournalEntry};
+use sagamore_schemas::log::{BARRIER_KEY, EntryRef, entries_of};
 use sagamore_schemas::topics::Topic;
 use sagamore_schemas::wire::{Input, read_input};
 
 use super::changes::Change;
-use super::store::{Batch, Store, entries_of};
+use super::store::{Batch, Store};
 use super::{Shared, ViewError, schema};
 use crate::checkpointer::timestamp_ms;
 use crate::config::Installation;
@@ -34,8 +34,10 @@ use crate::metrics;
 const POLL: Duration = Duration::from_millis(50);
 /// How long a batch may be gathered: what is told of live transactions is not older for it.
 const GATHERED_FOR: Duration = Duration::from_millis(100);
-/// The same in a crowd: a transaction whose entries come in one batch is read and written once.
+/// The same in a crowd.
 const CROWD_GATHERED_FOR: Duration = Duration::from_secs(1);
+/// How long open transactions are held back in a crowd: most end meanwhile.
+const CROWD_HELD_FOR: Duration = Duration::from_secs(3);
 /// Entries of a batch, by which a crowd is known.
 const CROWD_ENTRIES: usize = 400;
 /// Entries of a batch: a commit then costs little beside its rows.
@@ -69,13 +71,15 @@ pub(super) struct Ends {
     next: i64,
     /// Whether nothing was left when it last looked.
     is_at_end: bool,
+    /// Whether what has been read is not yet in the file.
+    is_held: bool,
     asked: Option<Instant>,
 }
 
 impl Ends {
-    /// Records that are still to be read; marks of Kafka's own are among them, but none when nothing is left.
+    /// Records that are still to be written; marks of Kafka's own are among them, but none when nothing is left.
     pub(super) fn lag(&self) -> i64 {
-        if self.is_at_end { 0 } else { (self.end - self.next).max(0) }
+        if self.is_at_end && !self.is_held { 0 } else { (self.end - self.next).max(0) }
     }
 }
 
@@ -110,6 +114,7 @@ impl Feed {
         let mut ends = self.assign(&mut store, &consumer, &topic)?;
         let mut defined = -1;
         let mut gathered_for = GATHERED_FOR;
+        let mut batch = Batch::default();
         let file = self.shared.folder.file();
         while !self.is_stopped() {
             if !file.exists() {
@@ -123,7 +128,7 @@ impl Feed {
                 }
                 defined = offset;
             }
-            let entries = self.batch(&mut store, &consumer, &mut ends, gathered_for)?;
+            let entries = self.fill(&mut batch, &mut store, &consumer, &mut ends, gathered_for)?;
             gathered_for = if entries < CROWD_ENTRIES { GATHERED_FOR } else { CROWD_GATHERED_FOR };
             Self::look_after_one(&mut store, &consumer, &topic, &mut ends)?;
             self.shared.tell(&ends);
@@ -156,7 +161,8 @@ impl Feed {
             };
             store.place(partition, next)?;
             assignment.add_partition_offset(topic, partition, Offset::Offset(next))?;
-            let known = Ends { low, end, next, is_at_end: next == end, asked: Some(Instant::now()) };
+            let known =
+                Ends { low, end, next, is_at_end: next == end, is_held: false, asked: Some(Instant::now()) };
             ends.insert(partition, known);
         }
         consumer.assign(&assignment)?;
@@ -171,14 +177,15 @@ impl Feed {
         }
     }
 
-    fn batch(
+    /// Gathers a batch, and commits it.
+    fn fill(
         &self,
+        batch: &mut Batch,
         store: &mut Store,
         consumer: &BaseConsumer<EndsAreNoErrors>,
         ends: &mut BTreeMap<i32, Ends>,
         gathered_for: Duration,
     ) -> Result<usize, ViewError> {
-        let mut batch = Batch::default();
         let mut changes = Vec::new();
         let mut bytes = 0;
         let begun = Instant::now();
@@ -190,11 +197,8 @@ impl Feed {
                 None => break,
                 Some(Ok(record)) => {
                     bytes += record.payload().map_or(0, <[u8]>::len);
-                    self.take(store, &mut batch, &record, &mut changes)?;
-                    ends.entry(record.partition()).and_modify(|ends| {
-                        ends.next = record.offset() + 1;
-                        ends.is_at_end = false;
-                    });
+                    self.take(store, batch, &record, &mut changes)?;
+                    ends.entry(record.partition()).and_modify(|ends| ends.is_at_end = false);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     ends.entry(partition).and_modify(|ends| ends.is_at_end = true);
@@ -209,8 +213,12 @@ impl Feed {
             wait = if is_crowd { POLL } else { Duration::ZERO };
         }
         let entries = batch.entries();
-        if bytes > 0 {
-            store.commit(&batch)?;
+        if bytes > 0 || batch.is_holding() {
+            store.commit(batch, (entries >= CROWD_ENTRIES).then_some(CROWD_HELD_FOR))?;
+            for (partition, standing) in batch.standing() {
+                ends.entry(partition)
+                    .and_modify(|ends| (ends.next, ends.is_held) = (standing.next, standing.is_behind));
+            }
             metrics::view_entries(entries);
             for change in changes {
                 // Nobody listens: nobody is told.
@@ -222,7 +230,7 @@ impl Feed {
 
     fn take(
         &self,
-        store: &Store,
+        store: &mut Store,
         batch: &mut Batch,
         record: &BorrowedMessage<'_>,
         changes: &mut Vec<Change>,
@@ -267,7 +275,7 @@ impl Feed {
 }
 
 /// What a journal record says. What nobody can read is told once, and passed over: the audit names it.
-fn entries(record: &BorrowedMessage<'_>) -> Vec<JournalEntry> {
+fn entries<'m>(record: &'m BorrowedMessage<'_>) -> Vec<EntryRef<'m>> {
     if record.key() == Some(BARRIER_KEY) {
         return Vec::new();
     }

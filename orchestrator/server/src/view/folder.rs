@@ -4,6 +4,7 @@
 //! whoever starts finds the temporary folders of those that were killed, and removes them.
 
 use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -26,31 +27,44 @@ pub(super) struct Folder {
 impl Folder {
     /// The folder that was named, or a temporary one.
     pub(super) fn open(named: Option<&Path>) -> Result<Self, ViewError> {
-        let cannot = |path: &Path| {
-            let path = path.to_owned();
-            move |cause| ViewError::Folder { path, cause }
-        };
-        let (path, temporary) = if let Some(path) = named {
-            fs::create_dir_all(path).map_err(cannot(path))?;
-            (path.to_owned(), None)
-        } else {
-            let among = std::env::temp_dir();
-            sweep(&among);
-            let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&among);
-            let folder = folder.map_err(cannot(&among))?;
-            (folder.path().to_owned(), Some(folder))
-        };
-        let lock = File::create(path.join(LOCK)).map_err(cannot(&path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock, _temporary: temporary }),
-            Err(TryLockError::WouldBlock) => Err(ViewError::InUse(path)),
-            Err(TryLockError::Error(cause)) => Err(ViewError::Folder { path, cause }),
+        let Some(path) = named else { return Self::temporary(&std::env::temp_dir()) };
+        let cannot = |cause| ViewError::Folder { path: path.to_owned(), cause };
+        fs::create_dir_all(path).map_err(cannot)?;
+        let lock = lock(path).map_err(cannot)?.ok_or_else(|| ViewError::InUse(path.to_owned()))?;
+        Ok(Self { path: path.to_owned(), _lock: lock, _temporary: None })
+    }
+
+    fn temporary(among: &Path) -> Result<Self, ViewError> {
+        let cannot = |cause| ViewError::Folder { path: among.to_owned(), cause };
+        sweep(among);
+        loop {
+            let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(among).map_err(cannot)?;
+            let path = folder.path().to_owned();
+            // Before it is locked it looks like one that was left behind: who starts at the same time removes it.
+            match lock(&path) {
+                Ok(Some(lock)) => return Ok(Self { path, _lock: lock, _temporary: Some(folder) }),
+                Ok(None) => {}
+                Err(cause) if cause.kind() == ErrorKind::NotFound => {}
+                Err(cause) => return Err(ViewError::Folder { path, cause }),
+            }
         }
     }
 
     /// The database.
     pub(super) fn file(&self) -> PathBuf {
         self.path.join("view.sqlite")
+    }
+}
+
+/// The lock of a folder; none when somebody else has it.
+fn lock(folder: &Path) -> io::Result<Option<File>> {
+    let file = folder.join(LOCK);
+    let lock = File::create(&file)?;
+    match lock.try_lock() {
+        // What was locked may have been removed meanwhile.
+        Ok(()) => file.symlink_metadata().map(|_| Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(cause)) => Err(cause),
     }
 }
 
@@ -93,5 +107,23 @@ mod tests {
         lock.try_lock().unwrap();
         sweep(among.path());
         assert_eq!((left.exists(), in_use.exists()), (false, true));
+    }
+
+    #[test]
+    fn those_who_start_at_the_same_time_keep_their_folders() {
+        let among = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let folder = Folder::temporary(among.path()).unwrap();
+                        fs::write(folder.file(), "rows").unwrap();
+                        sweep(among.path());
+                        assert!(folder.file().exists());
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(among.path()).unwrap().count(), 0);
     }
 }

@@ -11,8 +11,10 @@
 //!
 //! Deliberately absent: payloads, which stand in the journal by hash only; the caller's own `time` of the start.
 
-use sagamore_schemas::ids::{Birth, Name, Time, TransactionId};
-use sagamore_schemas::log::{Decision, JournalEntry, StepChange};
+use std::borrow::Cow;
+
+use sagamore_schemas::ids::{Birth, Time, TransactionId};
+use sagamore_schemas::log::{ChangeRef, Decision, EntryRef};
 use sagamore_schemas::wire::{Answer, OutcomeKind};
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +54,7 @@ pub struct Life {
     pub story: Story,
 }
 
-/// What has happened. It stands in the view's file with names of one letter.
+/// What has happened. It stands in the view's file with names of one letter, and times in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Story {
     /// The one decision.
@@ -94,7 +96,7 @@ pub struct BranchStory {
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
     /// Since when it stands there.
-    #[serde(rename = "t")]
+    #[serde(rename = "t", with = "epoch_ms")]
     pub since: Time,
     /// What was last said against it.
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
@@ -120,10 +122,10 @@ pub struct Attempt {
     #[serde(rename = "a")]
     pub number: u32,
     /// When.
-    #[serde(rename = "t")]
+    #[serde(rename = "t", with = "epoch_ms")]
     pub asked: Time,
     /// When it was over.
-    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none", with = "epoch_ms_or_none")]
     pub over: Option<Time>,
     /// `ok`, `refused`, `error`, `timeout`, `undeliverable`, or `given-up` when nobody waits for it any more.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
@@ -137,7 +139,7 @@ pub struct Attempt {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Note {
     /// When.
-    #[serde(rename = "t")]
+    #[serde(rename = "t", with = "epoch_ms")]
     pub at: Time,
     /// The verb.
     #[serde(rename = "v")]
@@ -155,7 +157,7 @@ pub struct Note {
 
 impl Life {
     /// The transaction of an entry that is the first one seen of it.
-    pub fn new(birth: Birth, id: TransactionId, entry: &JournalEntry) -> Self {
+    pub fn new(birth: Birth, id: TransactionId, entry: &EntryRef<'_>) -> Self {
         let definition = entry.definition.as_deref().and_then(|label| label.split_once('@'));
         let definition =
             definition.and_then(|(name, version)| Some((name.to_owned(), version.parse().ok()?)));
@@ -174,7 +176,7 @@ impl Life {
     }
 
     /// Takes an entry; `false` when it had been taken before.
-    pub fn apply(&mut self, entry: &JournalEntry) -> bool {
+    pub fn apply(&mut self, entry: &EntryRef<'_>) -> bool {
         let place = (entry.offset, entry.sequence);
         if place <= self.last {
             return false;
@@ -205,7 +207,7 @@ impl Life {
         }
         match entry.outcome {
             Some(OutcomeKind::Refused) => {
-                let reason = entry.reason.clone().unwrap_or_default();
+                let reason = entry.reason.as_deref().unwrap_or_default().to_owned();
                 self.story.error = Some(class_of(&reason));
                 (self.reason, self.end) = (Some(reason), Some(OutcomeKind::Refused));
             }
@@ -238,20 +240,19 @@ impl Life {
         self.story.branches.iter().filter(|branch| branch.phase == "stuck")
     }
 
-    fn note(&mut self, entry: &JournalEntry, actor: &str) {
+    fn note(&mut self, entry: &EntryRef<'_>, actor: &str) {
         // What a parent says is no person's wish; that it is the parent is kept.
         if matches!(&*entry.input, "begin" | "call-off" | "forget") {
             let parent = actor.rsplit_once('/').map(|(parent, _)| parent.to_owned());
             self.story.parent = self.story.parent.take().or(parent);
             return;
         }
-        let step =
-            entry.step.as_ref().map(|step| called(step.as_str(), entry.branch.as_ref().map(Name::as_str)));
+        let step = entry.step.as_ref().map(|step| called(step, entry.branch.as_deref()));
         let note = Note {
             at: entry.at,
             verb: entry.input.to_string(),
             actor: actor.to_owned(),
-            reason: entry.reason.clone(),
+            reason: own(entry.reason.as_ref()),
             step,
         };
         self.story.notes.push(note);
@@ -260,21 +261,21 @@ impl Life {
         }
     }
 
-    fn branch_of(&mut self, entry: &JournalEntry) -> Option<&mut BranchStory> {
+    fn branch_of(&mut self, entry: &EntryRef<'_>) -> Option<&mut BranchStory> {
         let (step, branch) = (entry.step.as_ref()?, entry.branch.as_ref());
         self.story
             .branches
             .iter_mut()
-            .find(|known| known.step == step.as_str() && known.branch.as_deref() == branch.map(Name::as_str))
+            .find(|known| known.step == *step && known.branch.as_deref() == branch.map(|branch| &**branch))
     }
 
-    fn change(&mut self, entry: &JournalEntry, change: &StepChange) {
-        let name = change.branch.as_ref().map(Name::as_str);
+    fn change(&mut self, entry: &EntryRef<'_>, change: &ChangeRef<'_>) {
+        let name = change.branch.as_deref();
         let known = self
             .story
             .branches
             .iter()
-            .position(|known| known.step == change.step.as_str() && known.branch.as_deref() == name);
+            .position(|known| known.step == change.step && known.branch.as_deref() == name);
         let place = known.unwrap_or_else(|| {
             self.story.branches.push(BranchStory::new(change, entry.at));
             self.story.branches.len() - 1
@@ -284,7 +285,7 @@ impl Life {
     }
 
     /// Why it turned back, and the part of it that says of what kind the error is.
-    fn why_back(&self, entry: &JournalEntry) -> (String, String) {
+    fn why_back(&self, entry: &EntryRef<'_>) -> (String, String) {
         let own = entry.step.as_ref().map(|step| (step, entry.branch.as_ref()));
         // A step that was to come next, and could not be asked.
         let unasked = entry
@@ -292,7 +293,7 @@ impl Life {
             .iter()
             .find(|change| change.phase == "refused" && own != Some((&change.step, change.branch.as_ref())));
         if let Some(change) = unasked {
-            let name = called(change.step.as_str(), change.branch.as_ref().map(Name::as_str));
+            let name = called(&change.step, change.branch.as_deref());
             return (format!("{name}: {UNMAPPED}"), UNMAPPED.to_owned());
         }
         let said = entry.reason.as_deref();
@@ -305,7 +306,7 @@ impl Life {
             };
             return (why.clone(), why);
         };
-        let name = called(step.as_str(), branch.map(Name::as_str));
+        let name = called(step, branch.map(|branch| &**branch));
         let known = self.story.branches.iter().find(|known| known.called() == name);
         let tried = known.and_then(|known| known.attempts.last()).map_or(1, |last| last.number);
         let silent =
@@ -329,10 +330,10 @@ const UNMAPPED: &str = "its input cannot be mapped";
 const TOO_LARGE: &str = "the result does not fit in the transaction";
 
 impl BranchStory {
-    fn new(change: &StepChange, at: Time) -> Self {
+    fn new(change: &ChangeRef<'_>, at: Time) -> Self {
         Self {
-            step: change.step.as_str().to_owned(),
-            branch: change.branch.as_ref().map(|branch| branch.as_str().to_owned()),
+            step: change.step.to_string(),
+            branch: own(change.branch.as_ref()),
             phase: String::new(),
             operation: None,
             attempt: None,
@@ -360,13 +361,13 @@ impl BranchStory {
     }
 
     /// An input about it.
-    fn hear(&mut self, entry: &JournalEntry) {
+    fn hear(&mut self, entry: &EntryRef<'_>) {
         let is_asked = self.phase == "asked";
         let (came_to, reason) = match (entry.answer, &*entry.input) {
             (Some(Answer::Pending), _) | (_, "resolve") => return,
-            (Some(answer), _) => (answer.as_str(), entry.reason.clone()),
+            (Some(answer), _) => (answer.as_str(), own(entry.reason.as_ref())),
             (None, "timer") if is_asked => ("timeout", None),
-            (None, "undeliverable") => ("undeliverable", entry.reason.clone()),
+            (None, "undeliverable") => ("undeliverable", own(entry.reason.as_ref())),
             (None, _) => return,
         };
         let open = self.attempts.iter_mut().rev().find(|attempt| attempt.over.is_none());
@@ -375,7 +376,7 @@ impl BranchStory {
         }
     }
 
-    fn enter(&mut self, phase: &str, entry: &JournalEntry, is_own: bool) {
+    fn enter(&mut self, phase: &str, entry: &EntryRef<'_>, is_own: bool) {
         let mut words = phase.split(' ');
         let word = words.next().unwrap_or_default();
         let operation = words.next().map(str::to_owned);
@@ -417,7 +418,7 @@ impl BranchStory {
     }
 
     /// What is said against it.
-    fn object(&mut self, word: &str, entry: &JournalEntry, is_own: bool) {
+    fn object(&mut self, word: &str, entry: &EntryRef<'_>, is_own: bool) {
         self.close(entry.at);
         let said = entry.reason.as_deref();
         let (reason, was_refused) = match (entry.answer, &*entry.input) {
@@ -441,6 +442,10 @@ impl BranchStory {
     }
 }
 
+fn own(text: Option<&Cow<'_, str>>) -> Option<String> {
+    text.map(ToString::to_string)
+}
+
 fn called(step: &str, branch: Option<&str>) -> String {
     branch.map_or_else(|| step.to_owned(), |branch| format!("{step}/{branch}"))
 }
@@ -448,6 +453,33 @@ fn called(step: &str, branch: Option<&str>) -> String {
 /// The first words of a reason are what it is; what follows a colon is whom it is about.
 pub fn class_of(reason: &str) -> String {
     reason.split(':').next().unwrap_or_default().trim().chars().take(CLASS_CHARS).collect()
+}
+
+/// A time as a number: half as long as its text.
+mod epoch_ms {
+    use super::{Deserialize, Time};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+    pub(super) fn serialize<S: serde::Serializer>(time: &Time, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_i64(time.epoch_ms())
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Time, D::Error> {
+        i64::deserialize(from).map(Time::from_epoch_ms)
+    }
+}
+
+mod epoch_ms_or_none {
+    use super::{Deserialize, Serialize, Time};
+
+    #[expect(clippy::ref_option, reason = "the signature serde asks for")]
+    pub(super) fn serialize<S: serde::Serializer>(time: &Option<Time>, to: S) -> Result<S::Ok, S::Error> {
+        time.map(Time::epoch_ms).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Time>, D::Error> {
+        Option::<i64>::deserialize(from).map(|ms| ms.map(Time::from_epoch_ms))
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]

@@ -19,6 +19,9 @@ use super::ViewError;
 const VERSION: i64 = 3;
 /// What a writer keeps of the file in memory, in KiB, as SQLite wants it.
 const WRITER_CACHE: &str = "-16384";
+/// Pages in the log before they are written to their places: in a crowd the same pages are written again and again, and
+/// the default, 4 MiB, is one batch.
+const WAL_PAGES: u32 = 4_000;
 /// The same of a reader, of which there are few.
 const READER_CACHE: &str = "-4096";
 /// How long a reader waits while the file is just being made.
@@ -155,7 +158,7 @@ fn writer(file: &Path) -> Result<Connection, ViewError> {
     // A power cut may take the newest commits: they take their place in the journal with them, and are read again.
     connection.execute_batch(&format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = {WRITER_CACHE};
-         PRAGMA temp_store = FILE; PRAGMA journal_size_limit = 67108864"
+         PRAGMA temp_store = FILE; PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = {WAL_PAGES}"
     ))?;
     Ok(connection)
 }

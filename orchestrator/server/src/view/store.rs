@@ -4,18 +4,20 @@
 //!  take    entry ─▶ the transaction's row, from the batch or the file ─▶ its story goes on
 //!  commit  rows, open branches, positions: all of them or none
 //! ```
-//! So after a crash the feed goes on behind the last batch that was committed, and nothing is missing or twice.
+//! So after a crash the feed goes on behind the last batch that was committed, and nothing is missing or twice. In a crowd
+//! open transactions are held back for a while: most end meanwhile, and are written once. The position stays before the
+//! first entry of theirs; what is read again after a crash is known by the last entry that each row names.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use sagamore_decider::definition::check::compile;
 use sagamore_schemas::definition::Definition;
-use sagamore_schemas::ids::{Birth, Partition, Span, Time};
-use sagamore_schemas::log::JournalEntry;
+use sagamore_schemas::ids::{Birth, Partition, Span, Time, TransactionId};
+use sagamore_schemas::log::EntryRef;
 use sagamore_schemas::wire::OutcomeKind;
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::life::{Life, Story};
@@ -24,6 +26,8 @@ use super::{ViewError, schema};
 
 /// Offsets below this fit beside their partition in one integer: enough for 4 million records a second, a year long.
 const OFFSET_BITS: u32 = 47;
+/// Open transactions that are held back at most: some tens of megabytes.
+pub(super) const HELD_MAX: usize = 10_000;
 /// Rows that are forgotten at a time: the feed goes on in between.
 const FORGOTTEN_AT_ONCE: i64 = 2_000;
 
@@ -31,45 +35,70 @@ const FORGOTTEN_AT_ONCE: i64 = 2_000;
 pub(super) const COLUMNS: &str = "t.birth, t.id, t.status, t.name, t.version, t.revision, t.started_ms, t.updated_ms, \
      t.reason, t.last_offset, t.last_sequence, t.story";
 
-/// An element of a journal record; its seal is the audit's business.
-#[derive(Deserialize)]
-struct Unsealed {
-    entry: JournalEntry,
-}
-
-/// The entries of a journal record.
-pub fn entries_of(value: &[u8]) -> Result<Vec<JournalEntry>, serde_json::Error> {
-    let unsealed: Vec<Unsealed> = serde_json::from_slice(value)?;
-    Ok(unsealed.into_iter().map(|unsealed| unsealed.entry).collect())
-}
-
 /// The view's file, for its one writer.
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    /// The newest birth of each partition in the file: what was born later need not be looked for.
+    newest: BTreeMap<i32, i64>,
 }
 
-/// Entries that are committed together.
+/// Entries that are committed together, and transactions that are held back.
 #[derive(Debug, Default)]
 pub struct Batch {
     lives: HashMap<i64, Held>,
+    /// Of each partition where what has been read ends, and when that was written.
     positions: BTreeMap<i32, (i64, Time)>,
     entries: usize,
+}
+
+/// Where the file stands in a partition of the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Everything before this offset is in it.
+    pub next: i64,
+    /// When that was written.
+    pub at: Time,
+    /// Whether more has been read, and is held back.
+    pub is_behind: bool,
 }
 
 #[derive(Debug)]
 struct Held {
     life: Life,
+    /// Its first entry that is not in the file: where it stands in the journal, and when it was written.
+    first: (i64, Time),
+    since: Instant,
     /// Where its last entry stands in the journal.
     journal_offset: i64,
-    /// Whether the file has open branches of it.
-    had_branches: bool,
+    /// Whether the file has it, with open branches perhaps.
+    is_stored: bool,
 }
 
 impl Batch {
-    /// How many entries it has.
+    /// How many entries have been taken since the last commit.
     pub fn entries(&self) -> usize {
         self.entries
+    }
+
+    /// Whether something is held back.
+    pub fn is_holding(&self) -> bool {
+        !self.lives.is_empty()
+    }
+
+    /// Where the file stands in each partition when only what is held back is not in it.
+    pub fn standing(&self) -> BTreeMap<i32, Standing> {
+        let read = self.positions.iter();
+        let mut standing: BTreeMap<i32, Standing> = read
+            .map(|(partition, (next, at))| (*partition, Standing { next: *next, at: *at, is_behind: false }))
+            .collect();
+        for held in self.lives.values() {
+            let (offset, at) = held.first;
+            if let Some(known) = standing.get_mut(&held.life.birth.partition.0) {
+                *known = Standing { next: known.next.min(offset), at: known.at.min(at), is_behind: true };
+            }
+        }
+        standing
     }
 
     /// A journal record has been taken, written at `at`.
@@ -81,7 +110,7 @@ impl Batch {
 impl Store {
     /// Opens the file, or makes it anew when it is not of this instance and schema.
     pub fn open(file: &Path, instance: Uuid) -> Result<Self, ViewError> {
-        Ok(Self { connection: schema::open(file, instance)? })
+        Ok(Self { connection: schema::open(file, instance)?, newest: BTreeMap::new() })
     }
 
     /// The next offset of each partition of the journal.
@@ -94,11 +123,11 @@ impl Store {
     /// Takes an entry that stands at `offset` of the journal, and gives back the transaction as it is then; none when
     /// it is about no transaction, or had been taken before.
     pub fn take<'b>(
-        &self,
+        &mut self,
         batch: &'b mut Batch,
         partition: i32,
         offset: i64,
-        entry: &JournalEntry,
+        entry: &EntryRef<'_>,
     ) -> Result<Option<&'b Life>, ViewError> {
         batch.entries += 1;
         let Some(id) = &entry.transaction else { return Ok(None) };
@@ -114,10 +143,18 @@ impl Store {
         let held = match batch.lives.entry(key) {
             std::collections::hash_map::Entry::Occupied(held) => held.into_mut(),
             std::collections::hash_map::Entry::Vacant(vacant) => {
-                let stored = self.load(key)?;
-                let had_branches = stored.as_ref().is_some_and(|life| life.status().is_open());
-                let life = stored.unwrap_or_else(|| Life::new(birth, id.clone(), entry));
-                vacant.insert(Held { life, journal_offset: offset, had_branches })
+                let stored = if key > self.newest(birth.partition.0)? { None } else { self.load(key)? };
+                let is_stored = stored.is_some();
+                let life = match stored {
+                    Some(life) => life,
+                    // What is no id, no fold has written.
+                    None => match id.parse::<TransactionId>() {
+                        Ok(id) => Life::new(birth, id, entry),
+                        Err(_) => return Ok(None),
+                    },
+                };
+                let (first, since) = ((offset, entry.at), Instant::now());
+                vacant.insert(Held { life, first, since, journal_offset: offset, is_stored })
             }
         };
         if !held.life.apply(entry) {
@@ -127,13 +164,24 @@ impl Store {
         Ok(Some(&held.life))
     }
 
-    /// Writes a batch, and that it has been read.
-    pub fn commit(&mut self, batch: &Batch) -> Result<(), ViewError> {
+    /// Writes a batch, and that it has been read. What is open and has not been held for so long stays in the batch.
+    pub fn commit(&mut self, batch: &mut Batch, hold: Option<Duration>) -> Result<(), ViewError> {
+        let now = Instant::now();
+        let is_held = |held: &Held, hold: Option<Duration>| {
+            held.life.end.is_none() && hold.is_some_and(|hold| now.duration_since(held.since) < hold)
+        };
+        let hold =
+            hold.filter(|_| batch.lives.values().filter(|held| is_held(held, hold)).count() <= HELD_MAX);
         let transaction = self.connection.transaction()?;
-        for (key, held) in &batch.lives {
+        let mut written: Vec<(i64, Held)> = batch.lives.extract_if(|_, held| !is_held(held, hold)).collect();
+        // In the order of the table, so that rows are appended.
+        written.sort_unstable_by_key(|(key, _)| *key);
+        for (key, held) in &written {
             put(&transaction, *key, held)?;
+            let newest = self.newest.entry(held.life.birth.partition.0).or_insert(*key);
+            *newest = (*newest).max(*key);
         }
-        for (partition, (next, at)) in &batch.positions {
+        for (partition, Standing { next, at, .. }) in batch.standing() {
             transaction
                 .prepare_cached(
                     "INSERT OR REPLACE INTO positions (home, next_offset, at_ms) VALUES (?1, ?2, ?3)",
@@ -141,6 +189,7 @@ impl Store {
                 .execute((partition, next, at.epoch_ms()))?;
         }
         transaction.commit()?;
+        batch.entries = 0;
         Ok(())
     }
 
@@ -203,6 +252,21 @@ impl Store {
         Ok(gone)
     }
 
+    fn newest(&mut self, partition: i32) -> Result<i64, ViewError> {
+        if let Some(newest) = self.newest.get(&partition) {
+            return Ok(*newest);
+        }
+        let begin = key(Birth { partition: Partition(partition), offset: 0 });
+        let end = begin + (1 << OFFSET_BITS);
+        let newest = self.connection.query_row(
+            "SELECT coalesce(max(birth), -1) FROM transactions WHERE birth >= ?1 AND birth < ?2",
+            (begin, end),
+            |row| row.get(0),
+        )?;
+        self.newest.insert(partition, newest);
+        Ok(newest)
+    }
+
     fn load(&self, key: i64) -> Result<Option<Life>, ViewError> {
         let mut statement = self
             .connection
@@ -218,9 +282,14 @@ fn put(transaction: &Transaction<'_>, key: i64, held: &Held) -> Result<(), ViewE
         Some((name, version)) => (Some(name), Some(version)),
         None => (None, None),
     };
+    if held.is_stored {
+        transaction.prepare_cached("DELETE FROM open_branches WHERE birth = ?1")?.execute([key])?;
+        transaction.prepare_cached("DELETE FROM transactions WHERE birth = ?1")?.execute([key])?;
+    }
+    // Not `OR REPLACE`: SQLite would write down each page it changes, to take a part of a statement back.
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO transactions (birth, home, id, status, name, version, revision, started_ms,
+            "INSERT INTO transactions (birth, home, id, status, name, version, revision, started_ms,
                  updated_ms, reason, error, last_offset, last_sequence, journal_offset, story)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
@@ -241,9 +310,6 @@ fn put(transaction: &Transaction<'_>, key: i64, held: &Held) -> Result<(), ViewE
             held.journal_offset,
             story,
         ])?;
-    if held.had_branches {
-        transaction.prepare_cached("DELETE FROM open_branches WHERE birth = ?1")?.execute([key])?;
-    }
     for branch in life.open_branches() {
         transaction
             .prepare_cached(

@@ -1,12 +1,15 @@
 //! The store, fed with entries as the fold writes them, and asked as the API asks it.
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 use sagamore_schemas::ids::Time;
+use sagamore_schemas::log::entries_of;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::query::{self, By, Cursor, Filter};
-use super::store::{Batch, Store, entries_of};
+use super::store::{Batch, HELD_MAX, Store};
 use super::{Status, ViewError, schema};
 
 const ORDER: &str = r#"{"name":"order","version":1,"deadline":"5m","steps":[
@@ -23,6 +26,9 @@ struct Stage {
     partition: i32,
     offset: i64,
     at_s: i64,
+    /// Offsets that are read.
+    from: i64,
+    upto: i64,
 }
 
 impl Stage {
@@ -30,7 +36,16 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(&folder.path().join("view"), INSTANCE).unwrap();
         store.define(ORDER).unwrap();
-        Self { folder, store, batch: Batch::default(), partition: 0, offset: 0, at_s: 0 }
+        Self {
+            folder,
+            store,
+            batch: Batch::default(),
+            partition: 0,
+            offset: 0,
+            at_s: 0,
+            from: 0,
+            upto: i64::MAX,
+        }
     }
 
     /// The next entry of a transaction, an hour-long journal's second later; more fields as JSON.
@@ -47,6 +62,9 @@ impl Stage {
     }
 
     fn record(&mut self, entry: &Value) {
+        if !(self.from..=self.upto).contains(&self.offset) {
+            return;
+        }
         let record = json!([{"entry": entry, "chain": "00"}]).to_string();
         for entry in entries_of(record.as_bytes()).unwrap() {
             self.store.take(&mut self.batch, self.partition, self.offset, &entry).unwrap();
@@ -64,7 +82,7 @@ impl Stage {
     }
 
     fn commit(&mut self) {
-        self.store.commit(&std::mem::take(&mut self.batch)).unwrap();
+        self.store.commit(&mut self.batch, None).unwrap();
     }
 
     fn view(&self) -> Connection {
@@ -336,6 +354,72 @@ fn the_place_in_the_journal_is_kept_with_the_rows_and_another_instance_begins_an
     std::fs::write(&file, "this is no database, and was never one").unwrap();
     let damaged = Store::open(&file, INSTANCE).unwrap();
     assert!(damaged.positions().unwrap().is_empty());
+}
+
+#[test]
+fn what_a_crowd_has_held_back_is_read_again_after_a_crash() {
+    const HOUR: Option<Duration> = Some(Duration::from_hours(1));
+    let tell_all = |stage: &mut Stage, from: i64, upto: i64| {
+        let journal: [&dyn Fn(&mut Stage); 5] = [
+            &|stage| stage.start("open", 1),
+            &|stage| stage.start("ends", 2),
+            &|stage| stick(stage, "stuck", 3, "closed"),
+            &|stage| stage.tell("ends", 2, json!({"input": "reply", "revision": 2, "outcome": "committed"})),
+            &|stage| stage.tell("open", 1, json!({"input": "reply", "revision": 2})),
+        ];
+        (stage.at_s, stage.offset) = (0, 0);
+        (stage.from, stage.upto) = (from, upto);
+        for tell in journal {
+            tell(stage);
+        }
+    };
+    let mut expected = Stage::new();
+    tell_all(&mut expected, 0, i64::MAX);
+    expected.commit();
+    let last = expected.offset;
+    for crashes_after in 1..=last {
+        let mut stage = Stage::new();
+        tell_all(&mut stage, 0, crashes_after);
+        stage.store.commit(&mut stage.batch, HOUR).unwrap();
+        assert_eq!(stage.listed(&Filter::default()), [""; 0], "what is open is held back");
+        let standing = stage.batch.standing()[&0];
+        assert!(
+            standing.is_behind && standing.next == 1,
+            "the first entry is of one that is open: {standing:?}"
+        );
+        assert_eq!(stage.store.positions().unwrap(), [(0, 1)].into());
+
+        stage.batch = Batch::default();
+        stage.store = Store::open(&stage.folder.path().join("view"), INSTANCE).unwrap();
+        tell_all(&mut stage, 1, i64::MAX);
+        stage.commit();
+        for id in ["open", "ends", "stuck"] {
+            assert_eq!(stage.one(id), expected.one(id), "{id} after {crashes_after} entries and a crash");
+        }
+        assert_eq!(stage.store.positions().unwrap(), [(0, last + 1)].into());
+    }
+}
+
+#[test]
+fn so_many_are_held_back_and_no_more() {
+    let held = i64::try_from(HELD_MAX).unwrap();
+    for (open, written) in [(held, 0), (held + 1, held + 1)] {
+        let mut stage = Stage::new();
+        (1..=open).for_each(|birth| stage.start(&format!("o-{birth}"), birth));
+        stage.store.commit(&mut stage.batch, Some(Duration::from_hours(1))).unwrap();
+        let rows =
+            stage.view().query_row("SELECT count(*) FROM transactions", [], |row| row.get::<_, i64>(0));
+        assert_eq!(rows.unwrap(), written, "{open} open");
+    }
+}
+
+#[test]
+fn what_is_open_for_long_is_written_all_the_same() {
+    let mut stage = Stage::new();
+    stage.start("o-1", 1);
+    stage.store.commit(&mut stage.batch, Some(Duration::ZERO)).unwrap();
+    assert_eq!(stage.listed(&Filter::default()), ["o-1"]);
+    assert!(!stage.batch.standing()[&0].is_behind);
 }
 
 #[test]

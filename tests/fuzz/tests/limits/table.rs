@@ -273,6 +273,7 @@ const TABLE: &[(&str, &str, Case)] = &[
     ),
     ("orchestrator/server/src/api/transactions.rs", "ANSWER_MAX", PATIENCE),
     ("orchestrator/server/src/view/feed.rs", "BATCH_BYTES", PORTION),
+    ("orchestrator/server/src/view/store.rs", "HELD_MAX", Test("so_many_are_held_back_and_no_more")),
     (
         "orchestrator/server/src/api/view.rs",
         "PAGE_MAX",
@@ -522,6 +523,7 @@ fn tests() -> Vec<PathBuf> {
     let folders = [
         "orchestrator/decider/tests",
         "orchestrator/kafka",
+        "orchestrator/server/src/view",
         "participants/kit",
         "participants/outbox",
         "tests/fuzz/tests",
