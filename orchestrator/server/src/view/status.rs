@@ -66,18 +66,18 @@ impl Status {
         Self::OPEN.contains(&self)
     }
 
-    /// As it stands in the view's file: a change is a new schema.
+    /// As it stands in the view's file, what is open below what has ended: a change is a new schema.
     pub(super) fn code(self) -> i64 {
         match self {
             Self::Running => 0,
-            Self::Committing => 1,
-            Self::RollingBack => 2,
-            Self::Stuck => 3,
-            Self::Committed => 4,
-            Self::Compensated => 5,
-            Self::Aborted => 6,
-            Self::Refused => 7,
-            Self::Paused => 8,
+            Self::Paused => 1,
+            Self::Committing => 2,
+            Self::RollingBack => 3,
+            Self::Stuck => 4,
+            Self::Committed => 5,
+            Self::Compensated => 6,
+            Self::Aborted => 7,
+            Self::Refused => 8,
         }
     }
 
@@ -143,6 +143,7 @@ mod tests {
         for status in Status::ALL {
             assert_eq!(Status::of_code(status.code()), Some(status));
             assert_eq!(status.as_str().parse(), Ok(status));
+            assert_eq!(status.is_open(), status.code() < Status::Committed.code(), "{status}");
         }
         assert!("stuk".parse::<Status>().unwrap_err().contains("did you mean stuck?"));
         assert!(!"xyz".parse::<Status>().unwrap_err().contains("mean"));
