@@ -7,5 +7,6 @@ pub mod home;
 pub mod ids;
 mod json;
 pub mod log;
+pub mod snapshot;
 pub mod topics;
 pub mod wire;

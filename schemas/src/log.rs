@@ -120,7 +120,7 @@ impl PartialEq for RawText {
 impl Eq for RawText {}
 
 /// A SHA-256, in hexadecimal where it is written.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Digest256(pub [u8; 32]);
 
 /// The first 128 bits of a SHA-256, in hexadecimal where it is written.

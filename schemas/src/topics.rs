@@ -156,7 +156,7 @@ pub enum Topic {
     State,
     /// One entry per transition, for the audit.
     Journal,
-    /// Whole folds at an offset: where an audit begins.
+    /// Whole folds at an offset, in pieces: where an audit begins.
     Snapshots,
     /// Definitions; the first record of a key wins.
     Definitions,

@@ -19,7 +19,7 @@ use sagamore_schemas::log::{
 use crate::finished::has_expired;
 use crate::output::{Destination, Output};
 use crate::planted::{self, Defect};
-use crate::shard::Shard;
+use crate::shard::{LastRecord, Shard};
 use crate::stored::{Key, Stored};
 
 /// Owed outputs in one state record, in bytes before encoding: far below the largest record.
@@ -160,10 +160,7 @@ impl Shard {
             partition: self.identity.partition,
             partitions: self.identity.partitions,
             next_offset: self.next_offset,
-            applied: self.last.as_ref().map(|last| AppliedRecord {
-                offset: last.offset,
-                hash: record_hash(last.key.as_deref(), last.value.as_deref(), last.timestamp_ms),
-            }),
+            applied: self.applied(),
             clock: self.clock,
             issued_after: self.issued_after,
             level: self.level,
@@ -179,6 +176,16 @@ impl Shard {
     }
 }
 
+impl Shard {
+    fn applied(&self) -> Option<AppliedRecord> {
+        let Some(LastRecord { offset, timestamp_ms, key, value }) = &self.last else {
+            return self.restored.clone();
+        };
+        let hash = record_hash(key.as_deref(), value.as_deref(), *timestamp_ms);
+        Some(AppliedRecord { offset: *offset, hash })
+    }
+}
+
 fn finished_key(number: u64) -> Key {
     format!("{FINISHED_KEY_PREFIX}{number}").into_bytes()
 }
@@ -187,7 +194,7 @@ fn owed_key(number: u32) -> Key {
     format!("{OWED_KEY_PREFIX}{number}").into_bytes()
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     match serde_json::to_vec(value) {
         Ok(bytes) => bytes,
         Err(error) => unreachable!("the state holds nothing that JSON cannot: {error}"),

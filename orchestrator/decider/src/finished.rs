@@ -53,6 +53,11 @@ impl Finished {
         self.endings.is_empty()
     }
 
+    /// Whether the same is remembered.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.endings == other.endings
+    }
+
     /// What is remembered of `id`.
     pub fn get(&self, id: &TransactionId) -> Option<&Ending> {
         self.endings.get(&id_hash(id))

@@ -94,7 +94,7 @@ impl Shard {
 fn decided(transaction: &Transaction, index: BranchIndex) -> Decided {
     let phase = &transaction.branch(index).phase;
     let otherwise = match transaction.phase {
-        Phase::Forward | Phase::Committing => Decided::Undecided,
+        Phase::Forward | Phase::Paused | Phase::Committing => Decided::Undecided,
         Phase::Ended(OutcomeKind::Committed) => Decided::Commit,
         Phase::RollingBack | Phase::Ended(_) => Decided::Abort,
     };

@@ -24,6 +24,7 @@ pub mod rebuild;
 pub mod restore;
 pub mod settings;
 pub mod shard;
+pub mod snapshot;
 pub mod takeover;
 pub mod timers;
 pub mod transaction;

@@ -22,8 +22,7 @@ use crate::output::{Notice, Output, Record};
 use crate::planted::{self, Defect};
 use crate::restore::Restored;
 use crate::shard::Shard;
-use crate::timers::{Alarm, TimerEntry, TimerOwner};
-use sagamore_schemas::wire::Timer;
+use crate::timers::Alarm;
 
 /// How many times as long as the last checkpoint took the pause before the next is, at least: under load they take a
 /// quarter of the time at most, and a transaction is stored less often while it lives.
@@ -231,7 +230,10 @@ impl Owner {
         let mut duties = Vec::new();
         if self.is_live() && !self.is_past_lease(now) {
             let ring = self.alarm.poll(self.shard.timers(), now);
-            duties.extend(ring.into_iter().filter_map(|entry| self.timer_record(entry)));
+            let timers = ring.into_iter().filter_map(|entry| self.shard.timer_of(entry));
+            duties.extend(
+                timers.map(|timer| Duty::Append { key: timer.subject.to_string(), value: timer.to_json() }),
+            );
         }
         if matches!(self.checkpoint, Progress::Idle)
             && (hurry || now.since(self.last_written) >= self.pause())
@@ -286,20 +288,5 @@ impl Owner {
     /// Whether everything applied is in a checkpoint, and nothing is on its way.
     pub fn is_at_rest(&self) -> bool {
         matches!(self.checkpoint, Progress::Idle) && self.stored_offset == self.shard.next_offset()
-    }
-
-    fn timer_record(&self, entry: TimerEntry) -> Option<Duty> {
-        let transaction = self.shard.open_at(entry.birth_offset)?;
-        let branch = match entry.owner {
-            TimerOwner::Deadline => None,
-            TimerOwner::Branch(index) => {
-                let plan = self.shard.plan_of(transaction);
-                let (step, branch) = plan.branch(index);
-                Some((step.name.to_string().into(), branch.name.to_string().into()))
-            }
-        };
-        let timer =
-            Timer { subject: transaction.id.clone(), birth: transaction.birth, branch, due: entry.due };
-        Some(Duty::Append { key: transaction.id.to_string(), value: timer.to_json() })
     }
 }

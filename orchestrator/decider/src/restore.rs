@@ -26,7 +26,6 @@ use crate::planted::{self, Defect};
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::stored::{Key, Stored};
-use crate::timers::{TimerEntry, TimerOwner};
 use crate::transaction::Transaction;
 
 /// Why a shard cannot be restored. It halts: none of these heals by trying again.
@@ -191,6 +190,12 @@ impl Proved {
         &self.again
     }
 
+    /// The last checkpoint, and each record that counts at it; `None` before the first.
+    pub fn into_records(self) -> Option<(CheckpointRecord, impl Iterator<Item = StateRecord>)> {
+        let record = |(key, Version { as_of, value, damaged: _ })| StateRecord { key, as_of, value };
+        Some((self.head?, self.chosen.into_iter().map(record)))
+    }
+
     /// Builds the shard.
     pub fn restore(self, identity: Identity) -> Result<Restored, RestoreError> {
         let Self { chosen, mut stored, head, again: _ } = self;
@@ -244,6 +249,7 @@ fn adopt(
     shard.next_offset = head.next_offset;
     shard.journal = Journal::at(head.chain);
     shard.definitions.continue_at(head.definitions_offset);
+    shard.restored.clone_from(&head.applied);
     stored.finished_next = head.finished_next;
     Ok(head.applied)
 }
@@ -293,8 +299,8 @@ fn resume(shard: &mut Shard, transaction: Transaction) -> Result<(), String> {
     }
     let birth_offset = transaction.birth.offset;
     for index in plan.branch_indexes() {
-        if let Some(due) = transaction.branch(index).phase.due() {
-            shard.timers.arm(TimerEntry { due, birth_offset, owner: TimerOwner::Branch(index) });
+        if let Some(timer) = transaction.timer(index) {
+            shard.timers.arm(timer);
         }
     }
     if transaction.has_way_back(plan) {

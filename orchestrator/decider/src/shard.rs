@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Birth, Span, Time, TransactionId};
-use sagamore_schemas::log::JournalEntry;
+use sagamore_schemas::log::{AppliedRecord, JournalEntry};
 use sagamore_schemas::wire::{
     Authority, DefinitionApplied, Input, Occasion, Outcome, OutcomeKind, PayloadRef, Reply, ShardVerb,
     ShardWish, Timer, Undeliverable, Verb, Wish, read_input,
@@ -28,7 +28,7 @@ use crate::journal::Journal;
 use crate::outcome::{outcome, outcome_output};
 use crate::output::{Destination, Notice, Output, Record};
 use crate::planted::{self, Defect};
-use crate::protocol::{call, decision, resolve};
+use crate::protocol::{call, decision, pause, resolve};
 use crate::settings::Settings;
 use crate::stored::Stored;
 use crate::timers::{TimerEntry, TimerOwner, Timers};
@@ -55,6 +55,8 @@ pub struct Shard {
     /// Everything below this inbox offset is folded in.
     pub(crate) next_offset: i64,
     pub(crate) last: Option<LastRecord>,
+    /// Which it was when the shard was restored.
+    pub(crate) restored: Option<AppliedRecord>,
     /// By the inbox offset of the start, so that the first is the oldest.
     pub(crate) open: BTreeMap<i64, Box<Transaction>>,
     pub(crate) births: BTreeMap<TransactionId, i64>,
@@ -90,6 +92,7 @@ impl Shard {
             issued_after: Time::default(),
             next_offset: 0,
             last: None,
+            restored: None,
             open: BTreeMap::new(),
             births: BTreeMap::new(),
             open_bytes: 0,
@@ -335,6 +338,8 @@ impl Shard {
             let taken = match &verb.wish {
                 Wish::Cancel => decision::on_cancel(turn, transaction, &verb.authority.reason),
                 Wish::Retry => call::on_retry(turn, transaction),
+                Wish::Pause => pause::on_pause(turn, transaction),
+                Wish::Resume => pause::on_resume(turn, transaction),
                 Wish::Resolve(resolution) => {
                     resolve::on_resolve(turn, transaction, resolution, &verb.authority.reason, room)
                 }

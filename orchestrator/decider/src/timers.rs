@@ -27,7 +27,7 @@ pub struct TimerEntry {
 }
 
 /// All timers that stand in a shard.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timers(BTreeSet<TimerEntry>);
 
 impl Timers {

@@ -10,6 +10,7 @@ use sagamore_schemas::log::Digest256;
 use sagamore_schemas::wire::{Address, Operation, OutcomeKind, Payload};
 
 use crate::definition::plan::{BranchIndex, Plan, PlanStep};
+use crate::timers::{TimerEntry, TimerOwner};
 
 /// One global run, from its start to its end.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -108,6 +109,8 @@ impl Parent {
 pub enum Phase {
     /// No decision yet.
     Forward,
+    /// No decision yet, and nothing is asked until it is resumed.
+    Paused,
     /// Decided: commit. What is retriable is still to be done.
     Committing,
     /// Decided: rollback. What may have been done is being undone.
@@ -288,7 +291,21 @@ impl Transaction {
             let untouched = |phase: &_| matches!(phase, BranchPhase::Waiting | BranchPhase::Skipped);
             pivot.protocol.is_none() && !self.all_of(pivot, untouched)
         };
-        self.phase == Phase::Forward && !plan.pivot().is_some_and(|pivot| asked(plan.step(pivot)))
+        self.is_undecided() && !plan.pivot().is_some_and(|pivot| asked(plan.step(pivot)))
+    }
+
+    /// Whether there is no decision yet.
+    pub fn is_undecided(&self) -> bool {
+        match self.phase {
+            Phase::Forward | Phase::Paused => true,
+            Phase::Committing | Phase::RollingBack | Phase::Ended(_) => false,
+        }
+    }
+
+    /// The timer of a branch that stands: none while it is paused, whatever is due then.
+    pub fn timer(&self, index: BranchIndex) -> Option<TimerEntry> {
+        let due = self.branch(index).phase.due().filter(|_| self.phase != Phase::Paused)?;
+        Some(TimerEntry { due, birth_offset: self.birth.offset, owner: TimerOwner::Branch(index) })
     }
 
     /// Whether a branch is stuck.

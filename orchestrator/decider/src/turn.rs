@@ -45,18 +45,12 @@ pub(crate) struct Turn<'a> {
 impl Turn<'_> {
     /// Moves a branch to another phase, with its timer.
     pub fn enter(&mut self, transaction: &mut Transaction, index: BranchIndex, phase: BranchPhase) {
-        let birth_offset = transaction.birth.offset;
-        let timer = |due| TimerEntry { due, birth_offset, owner: TimerOwner::Branch(index) };
-        let branch = transaction.branch_mut(index);
-        if let Some(due) = branch.phase.due() {
-            self.timers.disarm(timer(due));
-        }
-        if let Some(due) = phase.due() {
-            self.timers.arm(timer(due));
+        if let Some(timer) = transaction.timer(index) {
+            self.timers.disarm(timer);
         }
         let name = self.name(index);
         if let BranchPhase::Stuck(call) = &phase {
-            let reason = branch.reason.as_deref().unwrap_or("no answer");
+            let reason = transaction.branch(index).reason.as_deref().unwrap_or("no answer");
             self.stuck = Some(format!("{name}: {} {reason}", call.operation));
         }
         let (step, planned) = self.plan.branch(index);
@@ -65,7 +59,10 @@ impl Turn<'_> {
             branch: step.is_group.then(|| planned.name.clone()),
             phase: phase.text(),
         });
-        branch.phase = phase;
+        transaction.branch_mut(index).phase = phase;
+        if let Some(timer) = transaction.timer(index) {
+            self.timers.arm(timer);
+        }
     }
 
     /// What people call a branch: its step, and its own name when it is not alone.
@@ -96,7 +93,7 @@ impl Turn<'_> {
 
     /// Records the one decision; from here on the deadline is of no meaning.
     pub fn decide(&mut self, transaction: &mut Transaction, decision: Decision) {
-        assert_eq!(transaction.phase, Phase::Forward, "SAG-INV-1 one decision: {}", transaction.birth);
+        assert!(transaction.is_undecided(), "SAG-INV-1 one decision: {}", transaction.birth);
         self.disarm_deadline(transaction);
         self.entry.decision = Some(decision);
         transaction.phase = match decision {

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use sagamore_schemas::ids::{Time, TransactionId};
-use sagamore_schemas::wire::Operation;
+use sagamore_schemas::wire::{Operation, Timer};
 
 use crate::definition::plan::PlanStep;
 use crate::definitions::Definitions;
+use crate::identity::Identity;
 use crate::protocol::child::child_id;
 use crate::settings::Settings;
 use crate::shard::Shard;
-use crate::timers::Timers;
+use crate::timers::{TimerEntry, TimerOwner, Timers};
 use crate::transaction::{Branch, BranchPhase, DefinitionId, Phase, Transaction};
 
 /// One transaction, open or remembered.
@@ -20,7 +21,7 @@ use crate::transaction::{Branch, BranchPhase, DefinitionId, Phase, Transaction};
 pub struct TransactionView {
     /// The id.
     pub id: String,
-    /// `running`, `committing`, `rolling-back`, `stuck`, or the outcome.
+    /// `running`, `paused`, `committing`, `rolling-back`, `stuck`, or the outcome.
     pub status: &'static str,
     /// Which life of the id.
     pub birth: String,
@@ -151,6 +152,11 @@ impl Shard {
         self.next_offset
     }
 
+    /// Which shard of which installation it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// The fold's clock.
     pub fn clock(&self) -> Time {
         self.clock
@@ -213,6 +219,21 @@ impl Shard {
         self.definitions.plan(&transaction.definition)
     }
 
+    /// A timer that stands as the record that lets it ring; `None` of a transaction that is not open.
+    pub fn timer_of(&self, entry: TimerEntry) -> Option<Timer<'static>> {
+        let transaction = self.open_at(entry.birth_offset)?;
+        let branch = match entry.owner {
+            TimerOwner::Deadline => None,
+            TimerOwner::Branch(index) => {
+                let plan = self.plan_of(transaction);
+                let (step, branch) = plan.branch(index);
+                Some((step.name.to_string().into(), branch.name.to_string().into()))
+            }
+        };
+        let (subject, birth) = (transaction.id.clone(), transaction.birth);
+        Some(Timer { subject, birth, branch, due: entry.due })
+    }
+
     /// Every open transaction, oldest first.
     pub fn open_transactions(&self) -> impl Iterator<Item = &Transaction> {
         self.open.values().map(Box::as_ref)
@@ -224,6 +245,7 @@ fn status(transaction: &Transaction) -> &'static str {
     match transaction.phase {
         _ if transaction.branches.iter().any(parked) => "stuck",
         Phase::Forward => "running",
+        Phase::Paused => "paused",
         Phase::Committing => "committing",
         Phase::RollingBack => "rolling-back",
         Phase::Ended(outcome) => outcome.as_str(),

@@ -239,6 +239,13 @@ impl ClientSettings {
         self.reply_producer(client_id, Linger::None)
     }
 
+    /// For snapshots: off every hot path, large, written once and seldom read, so they are worth compressing.
+    pub fn snapshot_producer(&self, client_id: &str) -> ClientConfig {
+        let mut config = self.producer();
+        config.set("client.id", client_id).set("linger.ms", "0").set("compression.type", "zstd");
+        self.finish(config)
+    }
+
     /// For a participant's replies. By its load the participant decides which to use.
     pub fn reply_producer(&self, client_id: &str, linger: Linger) -> ClientConfig {
         let mut config = self.producer();
@@ -430,6 +437,7 @@ mod tests {
         }
         let _: BaseProducer = settings.checkpoint_producer("sagamore-0").create().expect("checkpoint");
         let _: BaseProducer = settings.client_producer("client").create().expect("client");
+        let _: BaseProducer = settings.snapshot_producer("snapshots").create().expect("snapshots");
         let _: BaseConsumer = settings.inbox_consumer("g", "lane-0").create().expect("inbox");
         let _: BaseConsumer = settings.replay_consumer(Isolation::ReadCommitted).create().expect("replay");
         let _: BaseConsumer = settings.participant_consumer("g", "p").create().expect("participant");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use sagamore_decider::identity::ReplySecret;
 use sagamore_decider::owner::Pace;
 use sagamore_kafka::client::ClientSettings;
+use sagamore_schemas::ids::Span;
 use sagamore_schemas::topics::{Prefix, Topic};
 use uuid::Uuid;
 
@@ -32,6 +33,8 @@ pub struct ServerConfig {
     pub check_topics: bool,
     /// Secret under which reply tokens are made.
     pub reply_secret: Option<ReplySecret>,
+    /// How often a snapshot of each shard is written; never, if it is zero.
+    pub snapshot_every: Span,
     /// How owners pace themselves.
     pub pace: Pace,
 }

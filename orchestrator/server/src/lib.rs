@@ -27,6 +27,7 @@ pub mod predict;
 pub mod rebuild;
 pub mod server;
 pub mod site;
+pub mod snapshots;
 pub mod telemetry;
 pub mod view;
 pub mod waiters;

@@ -6,6 +6,7 @@ use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gau
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use sagamore_decider::output::{Destination, Notice};
+use sagamore_schemas::ids::Span;
 
 use crate::lane::{ShardState, ShardStatus};
 
@@ -49,6 +50,9 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_counter!("sagamore_view_entries_total", "Journal entries the view has read");
     describe_counter!("sagamore_view_unreadable_total", "Journal records nobody can read");
     describe_histogram!("sagamore_checkpoint_seconds", "Duration of a checkpoint's Kafka transaction");
+    describe_gauge!("sagamore_snapshot_age_seconds", "Age of the newest snapshot, by shard");
+    describe_gauge!("sagamore_snapshot_bytes", "Size of the newest snapshot before compression, by shard");
+    describe_histogram!("sagamore_snapshot_seconds", "Duration of a snapshot, from reading the state on");
     describe_histogram!("sagamore_takeover_seconds", "Duration of a takeover");
     Ok(handle)
 }
@@ -72,6 +76,17 @@ pub(crate) fn builder() -> Result<PrometheusBuilder, BuildError> {
 pub(crate) fn checkpoint(partition: i32, took: Duration, records: usize) {
     histogram!("sagamore_checkpoint_seconds", "shard" => partition.to_string()).record(took);
     counter!("sagamore_checkpoint_records_total", "shard" => partition.to_string()).increment(records as u64);
+}
+
+pub(crate) fn snapshot_age(partition: i32, age: Span) {
+    let age = Duration::from_millis(age.as_ms());
+    gauge!("sagamore_snapshot_age_seconds", "shard" => partition.to_string()).set(age.as_secs_f64());
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and sizes stay far below 2^52")]
+pub(crate) fn snapshot(partition: i32, took: Duration, bytes: usize) {
+    histogram!("sagamore_snapshot_seconds", "shard" => partition.to_string()).record(took);
+    gauge!("sagamore_snapshot_bytes", "shard" => partition.to_string()).set(bytes as f64);
 }
 
 pub(crate) fn takeover(partition: i32, took: Duration) {
@@ -177,6 +192,7 @@ pub(crate) fn gone(partition: i32) {
     gauge!("sagamore_unacknowledged_outputs", "shard" => shard.clone()).set(0.0);
     gauge!("sagamore_checkpoint_age_seconds", "shard" => shard.clone()).set(0.0);
     gauge!("sagamore_lag_records", "shard" => shard.clone()).set(0.0);
+    gauge!("sagamore_snapshot_age_seconds", "shard" => shard.clone()).set(0.0);
     gauge!("sagamore_shard_state", "shard" => shard).set(-1.0);
 }
 

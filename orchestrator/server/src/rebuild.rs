@@ -3,7 +3,7 @@
 //! ```text
 //!  1  fence the owner; a barrier in state and journal      nobody else writes from here on
 //!  2  read the state up to the barrier                     X: what its newest \0checkpoint has folded in
-//!  3  fold inbox 0 … X                                     must agree with that \0checkpoint, chain and all
+//!  3  fold on to X, from the newest snapshot before it     must agree with that \0checkpoint, chain and all
 //!  4  one checkpoint, in one Kafka transaction             proved, as a takeover proves it, before it is written
 //! ```
 //! Without a `\0checkpoint` the journal says how far outputs had been acknowledged, for its entries come with checkpoints.
@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use rdkafka::message::{Headers, Message};
 use sagamore_decider::checkpoint::Checkpoint;
-use sagamore_decider::identity::ReplySecret;
 use sagamore_decider::output::Output;
 use sagamore_decider::rebuild::contradiction;
 use sagamore_decider::restore::{RestoreError, StateReader};
@@ -28,10 +27,12 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::audit::{
-    AuditError, Entered, Entries, Folder, Kind, Outputs, Progress, Stretch, Wanted, read, sent, stretches,
+    AuditError, Began, Begin, Entries, Folder, Folding, Kind, Origin, Outputs, ReplayedShard, Wanted, read,
+    sent, stretches,
 };
 use crate::checkpointer::{CheckpointProducer, Failure};
 use crate::site::Site;
+use crate::snapshots::Found;
 
 /// How long our own barrier is looked for.
 const BARRIER_WITHIN: Duration = Duration::from_secs(30);
@@ -87,8 +88,9 @@ pub enum RebuildError {
 /// What was written.
 #[derive(Debug, Serialize)]
 pub struct Rebuilt {
-    /// The shard.
-    pub partition: i32,
+    /// Where the fold began.
+    #[serde(flatten)]
+    pub began: Began,
     /// X: where its next owner begins.
     pub next_offset: i64,
     /// Whether a checkpoint said that; otherwise the journal.
@@ -109,13 +111,13 @@ pub struct Rebuilt {
 
 /// What the state topic holds.
 struct Present {
-    records: Vec<Found>,
+    records: Vec<Entry>,
     /// The last checkpoint, if it can be read.
     head: Option<CheckpointRecord>,
 }
 
 /// A record as it stands there.
-struct Found {
+struct Entry {
     key: Vec<u8>,
     as_of: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
@@ -126,12 +128,10 @@ pub fn rebuild(
     site: &Site,
     partition: i32,
     author: String,
-    secret: Option<&ReplySecret>,
-    threads: usize,
-    progress: Progress<'_>,
+    how: Folding<'_>,
 ) -> Result<Rebuilt, RebuildError> {
     let begun = Instant::now();
-    let folder = Folder::new(site, secret, progress)?;
+    let folder = Folder::new(site, how)?;
     let inbox = folder.inbox_of(partition)?;
     let failed = |failure| match failure {
         Failure::Fenced => RebuildError::Fenced(partition),
@@ -146,19 +146,22 @@ pub fn rebuild(
     producer.write_barrier(&value).map_err(failed)?;
     let present = read_state(site, partition, &barrier)?;
 
+    let is_before =
+        |found: &Found| present.head.as_ref().is_none_or(|head| found.part.next_offset <= head.next_offset);
+    let origin = folder.origin(&inbox, &Begin::Before(&is_before))?;
     let settled = present.head.as_ref().filter(|head| head.owed == 0).map(|head| head.next_offset);
     let (x, lost) = match settled {
         Some(x) => (x, BTreeSet::new()),
-        None => what_was_lost(site, &folder, &inbox, present.head.as_ref(), threads)?,
+        None => what_was_lost(site, &folder, &origin, present.head.as_ref(), how.threads)?,
     };
-    let stretch = Stretch { end: x, ..inbox };
+    let origin = origin.up_to(x);
     let wanted = Wanted { outputs: lost, state: true, ..Wanted::default() };
-    let mut fold = folder.fold(&stretch, None, &wanted, stretch.span())?;
+    let mut fold = folder.fold(&origin, None, &wanted, origin.stretch.span())?;
     if let Some(cause) = fold.stopped {
         return Err(RebuildError::Stopped { x, cause });
     }
     let owed: Vec<&Output> = fold.replayed.outputs.iter().collect();
-    let keys: BTreeSet<Vec<u8>> = present.records.iter().map(|found| found.key.clone()).collect();
+    let keys: BTreeSet<Vec<u8>> = present.records.iter().map(|entry| entry.key.clone()).collect();
     let checkpoint = fold.replayed.state.finish(&mut fold.shard, &keys, &owed);
     if let Some(what) = present.head.as_ref().and_then(|head| contradiction(head, &checkpoint)) {
         return Err(RebuildError::Contradiction { x, what });
@@ -166,7 +169,7 @@ pub fn rebuild(
     prove(&folder, partition, &present, &checkpoint).map_err(RebuildError::Unproved)?;
     producer.write(&checkpoint).map_err(failed)?;
     Ok(Rebuilt {
-        partition,
+        began: origin.began(),
         next_offset: checkpoint.next_offset,
         by_checkpoint: present.head.is_some(),
         inputs: fold.replayed.inputs,
@@ -200,7 +203,7 @@ fn read_state(site: &Site, partition: i32, barrier: &BarrierRecord) -> Result<Pr
             let as_of =
                 message.headers().and_then(|headers| headers.iter().find(|header| header.key == AS_OF));
             let as_of = as_of.and_then(|header| header.value).map(<[u8]>::to_vec);
-            present.records.push(Found { key: key.to_vec(), as_of, value: value.map(<[u8]>::to_vec) });
+            present.records.push(Entry { key: key.to_vec(), as_of, value: value.map(<[u8]>::to_vec) });
             !is_whole
         })
         .map_err(AuditError::from)?;
@@ -219,14 +222,14 @@ fn read_state(site: &Site, partition: i32, barrier: &BarrierRecord) -> Result<Pr
 fn what_was_lost(
     site: &Site,
     folder: &Folder<'_>,
-    inbox: &Stretch,
+    origin: &Origin,
     head: Option<&CheckpointRecord>,
     threads: usize,
 ) -> Result<(i64, BTreeSet<Digest128>), RebuildError> {
-    let fold = folder.fold(inbox, None, &Wanted::default(), inbox.span())?;
+    let fold = folder.fold(origin, None, &Wanted::default(), origin.stretch.span())?;
     let x = match head {
         Some(head) => head.next_offset,
-        None => folded_in(site, inbox.partition, &fold.replayed.entries)?,
+        None => folded_in(site, fold.partition, &fold.replayed)?,
     };
     let undeliverable = fold.replayed.undeliverable.iter().copied().collect();
     let said = fold.replayed.said.into_iter().filter(|said| said.cause < x).collect();
@@ -237,13 +240,14 @@ fn what_was_lost(
 }
 
 /// X by the journal: what a checkpoint has folded in, it has entered there.
-fn folded_in(site: &Site, partition: i32, said: &[Entered]) -> Result<i64, RebuildError> {
+fn folded_in(site: &Site, partition: i32, said: &ReplayedShard) -> Result<i64, RebuildError> {
     let name = site.topic(Topic::Journal);
     let journals = stretches(site, |topic| topic == name).map_err(AuditError::from)?;
     let journal = journals.into_iter().find(|stretch| stretch.partition == partition);
     let journal = journal.ok_or(AuditError::NoShard(partition))?;
     let mut entries = Entries::new(said);
-    let mut end = 0;
+    // A snapshot is of a checkpoint.
+    let mut end = said.begins;
     let mut is_wrong = false;
     read(site, &journal, Isolation::ReadCommitted, |message| {
         for found in entries.see(message.payload().unwrap_or_default()) {
@@ -269,7 +273,7 @@ fn prove(
     checkpoint: &Checkpoint,
 ) -> Result<(), RestoreError> {
     let mut reader = StateReader::default();
-    for Found { key, as_of, value } in &present.records {
+    for Entry { key, as_of, value } in &present.records {
         reader.read(key, as_of.as_deref(), value.as_deref());
     }
     for record in checkpoint.state.iter().chain([&checkpoint.last]) {

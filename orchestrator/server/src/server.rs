@@ -12,6 +12,7 @@ use crate::config::{Installation, ServerConfig};
 use crate::definitions_tail::{DefinitionsTail, TailThread};
 use crate::halt::Code;
 use crate::lane::{Directory, Lane, LaneError, Query, Surroundings};
+use crate::snapshots::Hourly;
 use crate::view::{View, ViewError};
 use crate::waiters::Waiters;
 use crate::watch::Watch;
@@ -49,6 +50,9 @@ pub enum StartError {
     /// The view has no place.
     #[error("--view: {0}")]
     View(#[from] ViewError),
+    /// No thread for snapshots.
+    #[error("no thread for snapshots: {0}")]
+    Snapshots(std::io::Error),
     /// Metrics cannot be counted.
     #[error("no metrics: {0}")]
     Metrics(String),
@@ -66,6 +70,7 @@ impl StartError {
             | Self::Client(_)
             | Self::Runtime(_)
             | Self::View(_)
+            | Self::Snapshots(_)
             | Self::Metrics(_) => None,
         }
     }
@@ -88,6 +93,7 @@ pub struct Server {
     runtime: Option<tokio::runtime::Runtime>,
     address: SocketAddr,
     installation: Arc<Installation>,
+    hourly: Option<Hourly>,
     _watch: Arc<Watch>,
     _tail: TailThread,
 }
@@ -121,6 +127,11 @@ impl Server {
         let definitions = Arc::new(DefinitionsTail::default());
         let tail = definitions.follow(&installation)?;
         let watch = Arc::new(Watch::start(&installation, Arc::clone(&directory))?);
+        let every = installation.config.snapshot_every;
+        let hourly = (every.as_ms() > 0)
+            .then(|| Hourly::start(&installation, Arc::clone(&directory), every))
+            .transpose()
+            .map_err(StartError::Snapshots)?;
         let surroundings = Surroundings {
             installation: Arc::clone(&installation),
             directory: Arc::clone(&directory),
@@ -147,6 +158,7 @@ impl Server {
             runtime: Some(runtime),
             address,
             installation,
+            hourly,
             _watch: watch,
             _tail: tail,
         })
@@ -198,6 +210,7 @@ impl Server {
 
     /// Stops gracefully: a last checkpoint of each shard, then out of the group.
     pub fn stop(&mut self) {
+        self.hourly = None;
         self.lanes.iter().for_each(Lane::stop);
         self.lanes.iter_mut().for_each(Lane::join);
         if let Some(runtime) = self.runtime.take() {

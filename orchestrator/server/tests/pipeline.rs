@@ -13,7 +13,7 @@ use sagamore_kafka::client::ClientSettings;
 use sagamore_kafka::embedded::EmbeddedBroker;
 use sagamore_kafka::topics::{Layout, apply, ensure_command_topics};
 use sagamore_local_kafka::{ClusterSize, LocalKafka};
-use sagamore_schemas::ids::Name;
+use sagamore_schemas::ids::{Name, Span};
 use sagamore_schemas::topics::Prefix;
 use serde_json::{Value, json};
 
@@ -41,6 +41,7 @@ fn config(kafka: ClientSettings, check_topics: bool) -> ServerConfig {
         view: None,
         check_topics,
         reply_secret: None,
+        snapshot_every: Span::default(),
         pace: Pace::default(),
     }
 }

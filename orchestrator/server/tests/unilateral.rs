@@ -22,6 +22,7 @@ use sagamore_participant::memory::{MemoryStore, Table};
 use sagamore_participant::{
     Command, Effect, Fault, Handle, Operation, Participant, Payload, Runtime, Settings,
 };
+use sagamore_schemas::ids::Span;
 use sagamore_schemas::topics::{Prefix, Topic};
 use serde_json::{Value, json};
 
@@ -115,6 +116,7 @@ fn transfer(termination: &Value) -> (String, [Vec<Operation>; 2], u64) {
         view: None,
         check_topics: false,
         reply_secret: None,
+        snapshot_every: Span::default(),
         pace: Pace::default(),
     })
     .unwrap();

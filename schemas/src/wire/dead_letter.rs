@@ -21,9 +21,9 @@ const HANDLED: &str = "__dlq.handled.";
 /// What the names of the headers of a copy begin with.
 pub const RESENT: &str = "__dlq.resent.";
 
-/// Where a letter stands among the dead letters; written `PARTITION/OFFSET`.
+/// Where a record stands in a topic; written `PARTITION/OFFSET`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LetterPlace {
+pub struct RecordPlace {
     /// The partition.
     pub partition: i32,
     /// The offset.
@@ -32,29 +32,29 @@ pub struct LetterPlace {
 
 /// Not `PARTITION/OFFSET`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected PARTITION/OFFSET, such as 0/12")]
-pub struct LetterPlaceError;
+#[error("expected PARTITION/OFFSET, such as 3/88121")]
+pub struct RecordPlaceError;
 
-impl fmt::Display for LetterPlace {
+impl fmt::Display for RecordPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.partition, self.offset)
     }
 }
 
-impl FromStr for LetterPlace {
-    type Err = LetterPlaceError;
+impl FromStr for RecordPlace {
+    type Err = RecordPlaceError;
 
-    fn from_str(text: &str) -> Result<Self, LetterPlaceError> {
-        let (partition, offset) = text.split_once('/').ok_or(LetterPlaceError)?;
+    fn from_str(text: &str) -> Result<Self, RecordPlaceError> {
+        let (partition, offset) = text.split_once('/').ok_or(RecordPlaceError)?;
         let place = Self {
-            partition: partition.parse().map_err(|_| LetterPlaceError)?,
-            offset: offset.parse().map_err(|_| LetterPlaceError)?,
+            partition: partition.parse().map_err(|_| RecordPlaceError)?,
+            offset: offset.parse().map_err(|_| RecordPlaceError)?,
         };
-        if place.partition >= 0 && place.offset >= 0 { Ok(place) } else { Err(LetterPlaceError) }
+        if place.partition >= 0 && place.offset >= 0 { Ok(place) } else { Err(RecordPlaceError) }
     }
 }
 
-impl Serialize for LetterPlace {
+impl Serialize for RecordPlace {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -119,7 +119,7 @@ impl Handling {
 pub struct Handled {
     /// The letter.
     #[serde(skip)]
-    pub of: LetterPlace,
+    pub of: RecordPlace,
     /// What was done.
     #[serde(rename = "as")]
     pub handling: Handling,
@@ -196,7 +196,7 @@ mod tests {
 
     fn handled() -> Handled {
         Handled {
-            of: LetterPlace { partition: 0, offset: 12 },
+            of: RecordPlace { partition: 0, offset: 12 },
             handling: Handling::Resent,
             actor: "anna".into(),
             reason: "mended".into(),
@@ -208,9 +208,9 @@ mod tests {
 
     #[test]
     fn places() {
-        assert_eq!("3/88".parse::<LetterPlace>().unwrap().to_string(), "3/88");
+        assert_eq!("3/88".parse::<RecordPlace>().unwrap().to_string(), "3/88");
         for wrong in ["", "3", "3/", "/3", "-1/2", "1/-2", "1/2/3", "a/b", "1/99999999999999999999"] {
-            assert_eq!(wrong.parse::<LetterPlace>(), Err(LetterPlaceError), "{wrong}");
+            assert_eq!(wrong.parse::<RecordPlace>(), Err(RecordPlaceError), "{wrong}");
         }
     }
 

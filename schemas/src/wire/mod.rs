@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::definition::DefinitionId;
 use crate::ids::{Birth, Name, Partition, Span, Time, TransactionId};
 pub use dead_letter::{
-    ERRORS, Handled, Handling, LetterCause, LetterPlace, LetterPlaceError, RESENT, resent_headers,
+    ERRORS, Handled, Handling, LetterCause, RESENT, RecordPlace, RecordPlaceError, resent_headers,
 };
 pub use doubt::{Decided, Heuristic, HeuristicWish, Inquiry, Verdict};
 pub use payload::{Payload, PayloadRef};
@@ -366,6 +366,10 @@ pub enum Wish<'a> {
     Cancel,
     /// `sagamore.retry.v1`: try again now what is stuck or waits.
     Retry,
+    /// `sagamore.pause.v1`: ask for nothing more, until it is resumed.
+    Pause,
+    /// `sagamore.resume.v1`: go on from there.
+    Resume,
     /// `sagamore.resolve.v1`: a person answers in the place of a participant, for a branch that is stuck.
     Resolve(Resolution<'a>),
 }
@@ -376,6 +380,8 @@ impl Wish<'_> {
         match self {
             Self::Cancel => "cancel",
             Self::Retry => "retry",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
             Self::Resolve(_) => "resolve",
         }
     }

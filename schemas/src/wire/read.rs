@@ -81,6 +81,8 @@ pub fn read_input(value: Option<&[u8]>) -> Result<Input<'_>, ReadError> {
         }),
         "sagamore.cancel.v1" => Input::Verb(verb(e, Wish::Cancel)?),
         "sagamore.retry.v1" => Input::Verb(verb(e, Wish::Retry)?),
+        "sagamore.pause.v1" => Input::Verb(verb(e, Wish::Pause)?),
+        "sagamore.resume.v1" => Input::Verb(verb(e, Wish::Resume)?),
         "sagamore.resolve.v1" => {
             let resolution = resolution(&mut e)?;
             Input::Verb(verb(e, Wish::Resolve(resolution))?)

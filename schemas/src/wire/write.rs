@@ -186,6 +186,8 @@ impl Verb<'_> {
         let kind = match self.wish {
             Wish::Cancel => "sagamore.cancel.v1",
             Wish::Retry => "sagamore.retry.v1",
+            Wish::Pause => "sagamore.pause.v1",
+            Wish::Resume => "sagamore.resume.v1",
             Wish::Resolve(_) => "sagamore.resolve.v1",
         };
         let mut w = Writer::new(kind, &self.authority.id, COORDINATOR);

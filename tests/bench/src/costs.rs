@@ -8,47 +8,75 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde::Serialize;
 
-use crate::processes::processor_s;
-use crate::system::{CountedTopic, Processes};
+use crate::processes::{processor_s, processor_with_children_s};
+use crate::system::{CountedTopic, Keeps, Processes};
 
 /// Processor seconds so far.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cpu {
     orchestrator: f64,
+    saga: Option<f64>,
     participants: f64,
     driver: f64,
     broker: Option<f64>,
 }
 
 impl Cpu {
-    pub fn now(processes: Processes, broker: Option<u32>) -> Result<Self, Box<dyn Error>> {
+    pub fn now(processes: Processes, brokers: &[u32]) -> Result<Self, Box<dyn Error>> {
+        let other_driver = processes.driver.map(processor_s).transpose()?;
         Ok(Self {
             orchestrator: processor_s(processes.orchestrator)?,
+            saga: processes.saga.map(processor_s).transpose()?,
             participants: processor_s(processes.participants)?,
-            driver: processor_s(std::process::id())?,
-            broker: broker.map(processor_s).transpose()?,
+            driver: processor_s(std::process::id())? + other_driver.unwrap_or_default(),
+            broker: match processes.keeps {
+                Keeps::Broker => all(brokers)?,
+                Keeps::Database(process) => Some(processor_with_children_s(process)?),
+                Keeps::Orchestrator => None,
+            },
         })
     }
 
     /// Microseconds a transaction since `before`.
     pub fn since(&self, before: &Self, transactions: f64) -> CpuUs {
         let each = |now: f64, before: f64| (now - before) * 1e6 / transactions;
+        let some = |now: Option<f64>, before| now.zip(before).map(|(now, before)| each(now, before));
         CpuUs {
             orchestrator: each(self.orchestrator, before.orchestrator),
+            saga: some(self.saga, before.saga),
             participants: each(self.participants, before.participants),
             driver: each(self.driver, before.driver),
-            broker: self.broker.zip(before.broker).map(|(now, before)| each(now, before)),
+            broker: some(self.broker, before.broker),
         }
     }
+}
+
+/// `None` when there is none to look at.
+fn all(processes: &[u32]) -> Result<Option<f64>, Box<dyn Error>> {
+    let spent = processes.iter().map(|process| processor_s(*process)).collect::<Result<Vec<_>, _>>()?;
+    Ok((!spent.is_empty()).then(|| spent.iter().sum()))
 }
 
 /// Processor microseconds of one transaction.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct CpuUs {
     pub orchestrator: f64,
+    /// The user's code of the saga, where that is a process of its own.
+    pub saga: Option<f64>,
     pub participants: f64,
     pub driver: f64,
+    /// Or the database in its place.
     pub broker: Option<f64>,
+}
+
+impl CpuUs {
+    /// Of the system, without what drives it.
+    pub fn system(&self) -> f64 {
+        self.orchestrator
+            + self.saga.unwrap_or_default()
+            + self.participants
+            + self.broker.unwrap_or_default()
+    }
 }
 
 /// Records and bytes in the counted topics so far.
@@ -67,8 +95,9 @@ pub(crate) struct VolumeEach {
 }
 
 impl VolumeEach {
-    pub fn records_total(&self) -> f64 {
-        self.records.values().sum()
+    /// `None` for a system without topics.
+    pub fn records_total(&self) -> Option<f64> {
+        (!self.records.is_empty()).then(|| self.records.values().sum())
     }
 
     pub fn bytes_total(&self) -> Option<f64> {
@@ -89,6 +118,7 @@ impl Volume {
                 *records.entry(label).or_default() += end;
             }
         }
+        let data = data.filter(|_| !topics.is_empty());
         Ok(Self { records, bytes: data.map(|data| log_bytes(data, topics)).transpose()? })
     }
 

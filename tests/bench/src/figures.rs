@@ -43,18 +43,28 @@ pub(crate) const FIGURES: &[(&str, Figure)] = &[
     ("p99_ms", |sample| Some(sample.p99_ms)),
     ("p999_ms", |sample| Some(sample.p999_ms)),
     ("cpu_orchestrator_us", |sample| Some(sample.cpu_us.orchestrator)),
+    ("cpu_saga_us", |sample| sample.cpu_us.saga),
     ("cpu_participants_us", |sample| Some(sample.cpu_us.participants)),
     ("cpu_driver_us", |sample| Some(sample.cpu_us.driver)),
     ("cpu_broker_us", |sample| sample.cpu_us.broker),
-    ("records", |sample| Some(sample.volume.records_total())),
+    ("cpu_system_us", |sample| Some(sample.cpu_us.system())),
+    ("records", |sample| sample.volume.records_total()),
     ("bytes", |sample| sample.volume.bytes_total()),
     ("orchestrator_peak_mib", |sample| Some(mebibytes(sample.orchestrator_peak_bytes))),
     ("participants_peak_mib", |sample| Some(mebibytes(sample.participants_peak_bytes))),
+    ("threads", |sample| Some(count(sample.footprint.threads))),
+    ("connections", |sample| Some(count(sample.footprint.connections))),
+    ("coordinator_records_per_s", |sample| Some(sample.coordinator_records_per_s)),
 ];
 
 #[expect(clippy::cast_precision_loss, reason = "a size, for people")]
 fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / 1024.0 / 1024.0
+}
+
+#[expect(clippy::cast_precision_loss, reason = "threads, connections")]
+fn count(count: usize) -> f64 {
+    count as f64
 }
 
 /// All figures of a point, of one system.
@@ -119,6 +129,7 @@ pub(crate) fn share_of_floor(rows: &[Row], in_flight: usize) -> Option<Spread> {
 mod tests {
     use super::*;
     use crate::costs::{CpuUs, VolumeEach};
+    use crate::processes::Footprint;
     use crate::system::Durability;
 
     fn sample(system: &'static str, round: usize, rate_per_s: f64) -> Sample {
@@ -136,9 +147,17 @@ mod tests {
             p50_ms: 1.0,
             p99_ms: 1.0,
             p999_ms: 1.0,
-            cpu_us: CpuUs { orchestrator: 1.0, participants: 1.0, driver: 1.0, broker: None },
+            cpu_us: CpuUs {
+                orchestrator: 1.0,
+                saga: None,
+                participants: 2.0,
+                driver: 4.0,
+                broker: Some(8.0),
+            },
             orchestrator_peak_bytes: 1 << 20,
             participants_peak_bytes: 1 << 20,
+            footprint: Footprint { threads: 45, connections: 15 },
+            coordinator_records_per_s: 20.0,
             volume: VolumeEach { records: BTreeMap::from([("inbox", 4.0), ("state", 0.5)]), bytes: None },
         }
     }
@@ -162,6 +181,8 @@ mod tests {
         assert_eq!(share_of_floor(&rows, 17), None);
         let floor = rows.iter().find(|row| row.system == FLOOR).unwrap();
         assert!(floor.shares_of_floor.is_empty());
+        assert_eq!(floor.median("cpu_system_us"), Some(11.0), "all but the driver");
+        assert_eq!(floor.median("cpu_saga_us"), None);
         assert_eq!(floor.median("records"), Some(4.5));
         assert_eq!(floor.median("bytes"), None);
     }

@@ -2,18 +2,21 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use sagamore_kafka::client::{ClientSettings, Isolation};
 use sagamore_local_kafka::{ClusterSize, LocalKafka};
 use serde::Serialize;
 
 use crate::costs::{Cpu, CpuUs, Volume, VolumeEach};
 use crate::load::{self, Seen, Windows};
-use crate::processes::{peak_bytes, reset_peak};
+use crate::processes::{Footprint, peak_bytes, reset_peak};
 use crate::system::{Durability, RunError, System};
 use sagamore_bench::workload::Workload;
+
+/// Where Kafka's coordinators keep its transactions.
+const TRANSACTION_STATE: &str = "__transaction_state";
 
 /// How transactions are started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -50,6 +53,10 @@ pub(crate) struct Sample {
     pub cpu_us: CpuUs,
     pub orchestrator_peak_bytes: u64,
     pub participants_peak_bytes: u64,
+    /// Of the orchestrator under load.
+    pub footprint: Footprint,
+    /// Records that the coordinators of Kafka transactions wrote a second, while there was load.
+    pub coordinator_records_per_s: f64,
     /// Left in the topics by a transaction.
     #[serde(flatten)]
     pub volume: VolumeEach,
@@ -64,17 +71,31 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Starts a broker unless one is given.
-    pub fn open(given: Option<&str>) -> Result<Self, Box<dyn Error>> {
-        let own = if given.is_none() { Some(LocalKafka::start(ClusterSize::One)?) } else { None };
+    /// Starts brokers unless some are given.
+    pub fn open(given: Option<&str>, size: ClusterSize) -> Result<Self, Box<dyn Error>> {
+        let own = if given.is_none() { Some(LocalKafka::start(size)?) } else { None };
         let bootstrap = given.or(own.as_ref().map(LocalKafka::bootstrap)).ok_or("no broker")?;
         let kafka = ClientSettings::new(bootstrap);
         let watcher = kafka.replay_consumer(Isolation::ReadUncommitted).create()?;
         Ok(Self { kafka, own, watcher, runs: 0 })
     }
 
-    pub fn broker(&self) -> Option<u32> {
-        self.own.as_ref().and_then(|own| own.broker_pid(0))
+    /// Processes of the brokers; none of those that are not ours.
+    pub fn brokers(&self) -> Vec<u32> {
+        let Some(own) = &self.own else { return Vec::new() };
+        (0..own.broker_count()).filter_map(|index| own.broker_pid(index)).collect()
+    }
+
+    /// Records that the coordinators of Kafka transactions have written so far.
+    fn coordinated(&self) -> Result<i64, Box<dyn Error>> {
+        let metadata = self.watcher.fetch_metadata(Some(TRANSACTION_STATE), Duration::from_secs(10))?;
+        let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        let mut records = 0;
+        for partition in 0..i32::try_from(partitions)? {
+            records +=
+                self.watcher.fetch_watermarks(TRANSACTION_STATE, partition, Duration::from_secs(10))?.1;
+        }
+        Ok(records)
     }
 
     /// A number no run has had yet.
@@ -98,15 +119,18 @@ impl Lab {
     ) -> Result<Sample, RunError> {
         let run = self.next_run();
         let processes = system.processes();
-        let broker = self.broker();
+        let brokers = self.brokers();
         let before = self.volume(system)?;
         reset_peak(processes.orchestrator);
         reset_peak(processes.participants);
         let mut edges: Vec<Cpu> = Vec::new();
+        let mut footprint = Footprint::default();
         let mut on_edge = || {
-            edges.push(Cpu::now(processes, broker)?);
+            footprint = Footprint::of(processes.orchestrator)?;
+            edges.push(Cpu::now(processes, &brokers)?);
             Ok(())
         };
+        let (coordinated, from) = (self.coordinated()?, Instant::now());
         let mut starts = system.starts(run);
         let seen: Seen = match point.shape {
             Shape::Closed { in_flight } => {
@@ -116,6 +140,8 @@ impl Lab {
                 load::open(starts, system.ends(run), f64::from(rate_per_s), windows, &mut on_edge)?
             }
         };
+        let coordinated = self.coordinated()? - coordinated;
+        let coordinator_records_per_s = coordinated as f64 / from.elapsed().as_secs_f64();
         system.settle()?;
         system.check(run, &seen)?;
         let volume = self.volume(system)?.since(&before, seen.outcomes.len() as f64);
@@ -134,6 +160,8 @@ impl Lab {
             cpu_us: end.since(&begin, seen.ended.max(1) as f64),
             orchestrator_peak_bytes: peak_bytes(processes.orchestrator)?,
             participants_peak_bytes: peak_bytes(processes.participants)?,
+            footprint,
+            coordinator_records_per_s,
             volume,
         })
     }

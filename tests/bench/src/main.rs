@@ -17,10 +17,13 @@ mod gate;
 mod lab;
 mod load;
 mod ours;
+mod peer;
 mod plots;
 mod processes;
 mod report;
 mod roles;
+mod scale;
+mod scale_page;
 mod session;
 mod system;
 
@@ -32,13 +35,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sagamore_kafka::client::ClientSettings;
-use sagamore_local_kafka::KAFKA_VERSION;
+use sagamore_local_kafka::{ClusterSize, KAFKA_VERSION};
 use sagamore_schemas::topics::Prefix;
 
 use crate::lab::Lab;
 use crate::ours::Plan;
+use crate::peer::PeerKind;
 use crate::report::Setting;
 use crate::roles::StoreKind;
+use crate::scale_page::ScaleArguments;
 use crate::session::Programme;
 use crate::system::{Durability, RunError, Site};
 use sagamore_bench::workload::Workload;
@@ -52,10 +57,13 @@ const QUICK_IN_FLIGHT: [usize; 3] = [1, 64, 5_000];
 #[command(about = "What a transaction costs, beside the bare floor")]
 struct Arguments {
     #[command(subcommand)]
-    role: Option<Role>,
+    verb: Option<Verb>,
     /// A running cluster instead of a broker of our own; bytes and the broker's processor time are not known then.
     #[arg(long, global = true)]
     kafka: Option<String>,
+    /// Brokers of our own, and copies of each topic; beside `--kafka`, the copies.
+    #[arg(long, value_enum, default_value_t = Brokers::One)]
+    brokers: Brokers,
     /// Shards, and partitions of the floor.
     #[arg(long, global = true, default_value_t = NonZeroU16::MIN)]
     partitions: NonZeroU16,
@@ -93,6 +101,12 @@ struct Arguments {
     /// Without the floor.
     #[arg(long)]
     alone: bool,
+    /// Other coordinators in turns with ours; `tests/bench/peers/run` builds them first.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    peers: Vec<PeerKind>,
+    /// Where they are.
+    #[arg(long, default_value = "tests/bench/peers")]
+    peers_folder: PathBuf,
     /// Servers killed with `kill -9` under load.
     #[arg(long, default_value_t = 0)]
     kills: usize,
@@ -110,16 +124,50 @@ struct Arguments {
     out: PathBuf,
 }
 
+/// A cluster of our own, with as many copies of each topic.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Brokers {
+    #[value(name = "1")]
+    One,
+    #[value(name = "3")]
+    Three,
+}
+
+impl Brokers {
+    fn size(self) -> ClusterSize {
+        match self {
+            Self::One => ClusterSize::One,
+            Self::Three => ClusterSize::Three,
+        }
+    }
+
+    fn copies(self) -> NonZeroU16 {
+        match self {
+            Self::One => NonZeroU16::MIN,
+            Self::Three => NonZeroU16::MIN.saturating_add(2),
+        }
+    }
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// What more transactions a second would need, and what breaks first: the tables of SCALE.md.
+    Scale(ScaleArguments),
+    #[command(flatten)]
+    Role(Role),
+}
+
 /// The processes of a run; each ends with its input.
 #[derive(Subcommand)]
-#[command(hide = true)]
 enum Role {
     /// The server alone.
+    #[command(hide = true)]
     Server {
         #[arg(long)]
         prefix: Prefix,
     },
     /// The participants alone.
+    #[command(hide = true)]
     Participants {
         #[arg(long)]
         prefix: Prefix,
@@ -129,11 +177,13 @@ enum Role {
         store: StoreKind,
     },
     /// The floor's orchestrator alone.
+    #[command(hide = true)]
     FloorOrchestrator {
         #[arg(long)]
         prefix: String,
     },
     /// The floor's participants alone.
+    #[command(hide = true)]
     FloorParticipants {
         #[arg(long)]
         prefix: String,
@@ -148,8 +198,10 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let mut arguments = Arguments::parse();
-    if let Some(role) = arguments.role.take() {
-        return play(role, &arguments).map(|()| ExitCode::SUCCESS);
+    match arguments.verb.take() {
+        Some(Verb::Scale(scale)) => return scale_page::tell(&scale).map(|()| ExitCode::SUCCESS),
+        Some(Verb::Role(role)) => return play(role, &arguments).map(|()| ExitCode::SUCCESS),
+        None => {}
     }
     match measure(&arguments) {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -193,6 +245,8 @@ fn programme(arguments: &Arguments) -> Programme {
         windows: lab::windows(arguments.warm_up_s, arguments.measured_s),
         with_floor: !arguments.alone,
         floor_linger_ms: arguments.floor_linger_ms,
+        peers: arguments.peers.clone(),
+        peers_folder: arguments.peers_folder.clone(),
         kills: arguments.kills,
         open: arguments.open,
     };
@@ -216,11 +270,15 @@ fn programme(arguments: &Arguments) -> Programme {
 
 fn measure(arguments: &Arguments) -> Result<(), RunError> {
     let programme = programme(arguments);
-    let mut lab = Lab::open(arguments.kafka.as_deref())?;
+    if !programme.peers.is_empty() && programme.workloads != [Workload::Order] {
+        return Err(RunError::Failed("peers know the workload `order` only".into()));
+    }
+    let mut lab = Lab::open(arguments.kafka.as_deref(), arguments.brokers.size())?;
     // The class is each part's own.
     let site = Site {
         kafka: lab.kafka.clone(),
         partitions: arguments.partitions,
+        replication: arguments.brokers.copies(),
         durability: Durability::C,
         overrides: arguments.kafka_config.clone(),
     };
@@ -231,6 +289,7 @@ fn measure(arguments: &Arguments) -> Result<(), RunError> {
         kafka: if arguments.kafka.is_some() { "given".to_owned() } else { KAFKA_VERSION.to_owned() },
         kernel: Setting::kernel(),
         processors: std::thread::available_parallelism().map_or(0, usize::from),
+        brokers: arguments.brokers.copies().get(),
         partitions: arguments.partitions.get(),
         lanes: arguments.lanes,
         rounds: programme.rounds,
@@ -248,7 +307,12 @@ fn tell(arguments: &Arguments, setting: &Setting, results: &session::Results) ->
     if !rows.is_empty() {
         println!("{}", report::table(&rows));
     }
-    print!("{}{}", report::records(results, &rows), report::faults(results));
+    print!(
+        "{}{}{}",
+        report::systems(&results.systems),
+        report::records(results, &rows),
+        report::faults(results)
+    );
     std::fs::create_dir_all(&arguments.out)?;
     report::write_json(&arguments.out.join("bench.json"), setting, &rows, results)?;
     let drawn = plots::draw(&arguments.out, &rows)?;

@@ -3,24 +3,26 @@
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::num::NonZeroU16;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, ThreadedProducer};
 use sagamore_kafka::topics::{Layout, apply};
+use sagamore_local_kafka::KAFKA_VERSION;
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Name, Time, TransactionId};
 use sagamore_schemas::topics::{Prefix, Topic, command_topic, command_topic_settings};
 use sagamore_schemas::wire::{DefinitionRef, Payload, Start, read_outcome};
 
+use crate::figures::OURS;
 use crate::gate::{self, Evidence};
 use crate::load::{Ended, Ends, Seen, Starts};
+use crate::peer::About;
 use crate::processes::{Role, kill};
 use crate::roles::{StoreKind, parse_transaction_id, read_ledger, transaction_id};
 use crate::system::{
-    CountedTopic, Processes, RunError, Site, System, Wanted, create_topics, read_from_end, send,
+    CountedTopic, Durability, Processes, RunError, Site, System, Wanted, create_topics, read_from_end, send,
 };
 use sagamore_bench::workload::{Workload, order_data, participant_names};
 
@@ -67,7 +69,7 @@ impl Ours {
         let (wanted, topics) = topics(site, &prefix);
         create_topics(site, &wanted)?;
         let layout =
-            Layout { prefix: prefix.clone(), partitions: site.partitions, replication: NonZeroU16::MIN };
+            Layout { prefix: prefix.clone(), partitions: site.partitions, replication: site.replication };
         apply(&site.kafka, &layout)?;
         let producer: ThreadedProducer<DefaultProducerContext> =
             site.kafka.client_producer("bench").create()?;
@@ -94,6 +96,29 @@ impl Ours {
         };
         ours.wait_until(READY, |metrics| metrics.sum("sagamore_shard_state") >= f64::from(partitions))?;
         Ok(ours)
+    }
+
+    pub fn about(&self) -> About {
+        let kept = match self.site.durability {
+            Durability::C => {
+                "Kafka's default: acknowledged from memory, the replicas keep what is not on a disk yet; here there is one copy, and a crash of the machine loses the last writes"
+            }
+            Durability::P => "flush.messages=1: on the disk before it is acknowledged",
+        };
+        let settings = format!(
+            "{} copies, {} shards, {} lanes, checkpoints every 200 ms, endings kept 15 min",
+            self.site.replication, self.site.partitions, self.plan.lanes
+        );
+        let told = [
+            ("server", format!("sagamore {}, Kafka {KAFKA_VERSION}", env!("CARGO_PKG_VERSION"))),
+            ("settings", settings),
+            ("durability", kept.to_owned()),
+        ];
+        About {
+            system: OURS,
+            durability: self.site.durability,
+            told: told.map(|(what, words)| (what.to_owned(), words)).into(),
+        }
     }
 
     pub fn attach_participants(&mut self) -> Result<(), Box<dyn Error>> {
@@ -241,7 +266,7 @@ fn topics(site: &Site, prefix: &Prefix) -> (Vec<Wanted>, Vec<CountedTopic>) {
     let (mut wanted, mut counted) = (Vec::new(), Vec::new());
     for topic in Topic::ALL {
         let settings =
-            topic.settings().into_iter().map(|setting| (setting.key, setting.value_for(NonZeroU16::MIN)));
+            topic.settings().into_iter().map(|setting| (setting.key, setting.value_for(site.replication)));
         let partitions = topic.partitions(site.partitions);
         wanted.push(Wanted { topic: topic.name(prefix), partitions, settings: settings.collect() });
         if !matches!(topic, Topic::Definitions | Topic::Snapshots) {
@@ -252,7 +277,7 @@ fn topics(site: &Site, prefix: &Prefix) -> (Vec<Wanted>, Vec<CountedTopic>) {
     for name in participant_names() {
         let settings = command_topic_settings();
         let settings =
-            settings.into_iter().map(|setting| (setting.key, setting.value_for(NonZeroU16::MIN))).collect();
+            settings.into_iter().map(|setting| (setting.key, setting.value_for(site.replication))).collect();
         let topic = command_topic(prefix, &name);
         wanted.push(Wanted { topic: topic.clone(), partitions: site.partitions, settings });
         let partitions = i32::from(site.partitions.get());
@@ -277,7 +302,7 @@ impl Metrics {
 
 impl System for Ours {
     fn name(&self) -> &'static str {
-        "sagamore"
+        OURS
     }
 
     fn starts(&self, run: u32) -> Box<dyn Starts> {
@@ -298,7 +323,7 @@ impl System for Ours {
 
     fn processes(&self) -> Processes {
         let participants = self.participants.as_ref().map_or(self.server.id(), Role::id);
-        Processes { orchestrator: self.server.id(), participants }
+        Processes::on_broker(self.server.id(), participants)
     }
 
     fn topics(&self) -> &[CountedTopic] {

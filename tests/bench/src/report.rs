@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::figures::{OURS, Row, Spread};
 use crate::lab::Shape;
+use crate::peer::About;
 use crate::session::Results;
 
 /// Where and with what it was measured.
@@ -18,6 +19,7 @@ pub(crate) struct Setting {
     pub kafka: String,
     pub kernel: String,
     pub processors: usize,
+    pub brokers: u16,
     pub partitions: u16,
     pub lanes: usize,
     pub rounds: usize,
@@ -63,31 +65,40 @@ pub(crate) fn shape(shape: Shape) -> String {
 
 /// A figure, and its share of the floor below it.
 pub(crate) fn table(rows: &[Row]) -> String {
-    const COLUMNS: [(&str, &str, usize); 10] = [
+    const COLUMNS: [(&str, &str, usize); 12] = [
         ("rate/s", "rate_per_s", 0),
         ("p50 ms", "p50_ms", 1),
         ("p99 ms", "p99_ms", 1),
         ("p99.9 ms", "p999_ms", 1),
         ("orch. us", "cpu_orchestrator_us", 0),
+        ("saga us", "cpu_saga_us", 0),
         ("part. us", "cpu_participants_us", 0),
         ("driver us", "cpu_driver_us", 0),
         ("broker us", "cpu_broker_us", 0),
+        ("system us", "cpu_system_us", 0),
         ("records", "records", 2),
         ("bytes", "bytes", 0),
     ];
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    // What nobody has takes no room.
+    let is_there = |figure: &str| rows.iter().any(|row| row.figures.contains_key(figure));
+    let columns: Vec<_> = COLUMNS.into_iter().filter(|(_, figure, _)| is_there(figure)).collect();
     let heads = ["class", "workload", "load", "system"].into_iter();
-    table.set_header(heads.chain(COLUMNS.map(|(head, ..)| head)).chain(["peak MiB"]));
+    table.set_header(heads.chain(columns.iter().map(|(head, ..)| *head)).chain(["peak MiB"]));
     for row in rows {
         let mut cells = vec![
             Cell::new(row.point.durability.as_str()),
             Cell::new(row.point.workload.as_str()),
             Cell::new(shape(row.point.shape)),
-            Cell::new(if row.system == OURS { format!("{OURS}\n(x floor)") } else { row.system.to_owned() }),
+            Cell::new(if row.shares_of_floor.is_empty() {
+                row.system.to_owned()
+            } else {
+                format!("{OURS}\n(x floor)")
+            }),
         ];
-        let columns = COLUMNS.iter().map(|(_, figure, digits)| (*figure, *digits));
-        for (figure, digits) in columns.chain([("orchestrator_peak_mib", 0)]) {
+        let shown = columns.iter().map(|(_, figure, digits)| (*figure, *digits));
+        for (figure, digits) in shown.chain([("orchestrator_peak_mib", 0)]) {
             let text = cell(row, figure, digits);
             cells.push(Cell::new(text).set_alignment(CellAlignment::Right));
         }
@@ -114,12 +125,24 @@ fn told(spread: &Spread, digits: usize) -> String {
     }
 }
 
+/// What was measured, in the words of each system.
+pub(crate) fn systems(systems: &[About]) -> String {
+    let mut text = String::new();
+    for About { system, durability, told } in systems {
+        for (what, words) in told {
+            writeln!(text, "{system}, class {}, {what}: {words}", durability.as_str()).ok();
+        }
+    }
+    text
+}
+
 /// Where the records of a transaction are, by topic.
 pub(crate) fn records(results: &Results, rows: &[Row]) -> String {
     let mut text = String::new();
     for row in rows {
         let mut of_row = results.samples.iter().filter(|s| s.point == row.point && s.system == row.system);
-        let Some(sample) = of_row.next_back() else { continue };
+        // A system without topics leaves nothing in them.
+        let Some(sample) = of_row.next_back().filter(|s| !s.volume.records.is_empty()) else { continue };
         let parts: Vec<String> =
             sample.volume.records.iter().map(|(label, each)| format!("{label} {each:.2}")).collect();
         writeln!(

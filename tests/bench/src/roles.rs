@@ -15,6 +15,7 @@ use sagamore_decider::owner::Pace;
 use sagamore_kafka::client::ClientSettings;
 use sagamore_participant::memory::{MemoryStore, Table};
 use sagamore_participant::{Command, Effect, Fault, Handle, Participant, Payload, Runtime, Settings};
+use sagamore_schemas::ids::Span;
 use sagamore_schemas::topics::Prefix;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,7 @@ pub(crate) fn server(kafka: ClientSettings, prefix: Prefix, lanes: usize) -> Res
         view: None,
         check_topics: true,
         reply_secret: None,
+        snapshot_every: Span::default(),
         pace: Pace::default(),
     })?;
     println!("{}", server.address());

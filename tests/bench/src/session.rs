@@ -1,5 +1,6 @@
 //! A session: ours and the floor in turns on one broker, round by round, then what is measured once.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,6 +10,7 @@ use crate::floor::Floor;
 use crate::lab::{Lab, Point, Sample, Shape};
 use crate::load::Windows;
 use crate::ours::{Ours, Plan};
+use crate::peer::{About, Peer, PeerKind};
 use crate::system::{Durability, RunError, Site, System};
 use sagamore_bench::workload::Workload;
 
@@ -32,6 +34,9 @@ pub(crate) struct Programme {
     pub windows: Windows,
     pub with_floor: bool,
     pub floor_linger_ms: u32,
+    /// Other coordinators, of the order saga, and where they are.
+    pub peers: Vec<PeerKind>,
+    pub peers_folder: PathBuf,
     /// Servers killed under load.
     pub kills: usize,
     /// Open transactions that a new server takes over.
@@ -42,6 +47,8 @@ pub(crate) struct Programme {
 #[derive(Debug, Default, serde::Serialize)]
 pub(crate) struct Results {
     pub samples: Vec<Sample>,
+    /// What was measured, where there was somebody to compare with.
+    pub systems: Vec<About>,
     /// The highest offered rate that each system kept up with.
     pub saturation: Vec<Saturation>,
     pub recoveries: Vec<Recovery>,
@@ -76,7 +83,7 @@ pub(crate) fn run(
     plan: Plan,
     programme: &Programme,
 ) -> Result<Results, RunError> {
-    let systems = if programme.with_floor { 2 } else { 1 };
+    let systems = 1 + usize::from(programme.with_floor) + programme.peers.len();
     let points = programme.durabilities.len()
         * programme.workloads.len()
         * programme.shapes().len()
@@ -119,11 +126,20 @@ impl Session<'_> {
         } else {
             None
         };
+        let mut peers = Vec::new();
+        for kind in &self.programme.peers {
+            peers.push(Peer::build(*kind, &self.programme.peers_folder, site.durability)?);
+        }
+        if !peers.is_empty() {
+            self.results.systems.push(ours.about());
+            self.results.systems.extend(peers.iter().map(Peer::about));
+        }
         for round in 0..self.programme.rounds {
             for shape in self.programme.shapes() {
                 let point = Point { workload: plan.workload, durability: site.durability, shape };
                 let mut turns: Vec<&mut dyn System> = vec![&mut ours];
                 turns.extend(floor.as_mut().map(|floor| floor as &mut dyn System));
+                turns.extend(peers.iter_mut().map(|peer| peer as &mut dyn System));
                 // What the one leaves behind for the other is left behind for both.
                 if round % 2 == 1 {
                     turns.reverse();

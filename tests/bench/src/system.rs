@@ -50,6 +50,8 @@ impl Durability {
 pub(crate) struct Site {
     pub kafka: ClientSettings,
     pub partitions: NonZeroU16,
+    /// Copies of each topic of ours and the floor.
+    pub replication: NonZeroU16,
     pub durability: Durability,
     /// `KEY=VALUE` of librdkafka, for every client of our server and participants.
     pub overrides: Vec<String>,
@@ -60,6 +62,29 @@ pub(crate) struct Site {
 pub(crate) struct Processes {
     pub orchestrator: u32,
     pub participants: u32,
+    /// The user's code of the saga, where that is a process of its own.
+    pub saga: Option<u32>,
+    /// What drives the load beside this process.
+    pub driver: Option<u32>,
+    pub keeps: Keeps,
+}
+
+/// Which process keeps what must not be lost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Keeps {
+    /// The Kafka that ours and the floor share.
+    Broker,
+    /// A database of its own, with a process for each connection.
+    Database(u32),
+    /// The orchestrator itself.
+    Orchestrator,
+}
+
+impl Processes {
+    /// Ours and the floor's.
+    pub fn on_broker(orchestrator: u32, participants: u32) -> Self {
+        Self { orchestrator, participants, saga: None, driver: None, keeps: Keeps::Broker }
+    }
 }
 
 /// A topic whose records are counted, under a label that several may share.
@@ -152,14 +177,18 @@ pub(crate) struct Wanted {
     pub settings: Vec<(&'static str, String)>,
 }
 
-/// Makes topics with one copy each.
+/// Makes topics.
 pub(crate) fn create_topics(site: &Site, wanted: &[Wanted]) -> Result<(), Box<dyn Error>> {
     let admin: AdminClient<DefaultClientContext> = site.kafka.admin().create()?;
     let topics: Vec<NewTopic<'_>> = wanted
         .iter()
         .map(|wanted| {
             let partitions = i32::from(wanted.partitions.get());
-            let mut topic = NewTopic::new(&wanted.topic, partitions, TopicReplication::Fixed(1));
+            let mut topic = NewTopic::new(
+                &wanted.topic,
+                partitions,
+                TopicReplication::Fixed(i32::from(site.replication.get())),
+            );
             for (key, value) in &wanted.settings {
                 topic = topic.set(key, value);
             }

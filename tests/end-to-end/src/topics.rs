@@ -183,6 +183,16 @@ pub fn alter(bootstrap: &str, topic: &str, settings: &[(&str, &str)]) {
     altered.expect("the broker answers")[0].as_ref().expect("a setting that can be altered");
 }
 
+/// Deletes what stands before an offset.
+pub fn trim(bootstrap: &str, topic: &str, partition: i32, before: i64) {
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(topic, partition, Offset::Offset(before)).expect("an offset that is legal");
+    let trimmed = RUNTIME.block_on(admin(bootstrap).delete_records(&offsets, &AdminOptions::new()));
+    for element in trimmed.expect("the broker answers").elements() {
+        element.error().expect("a partition that can be trimmed");
+    }
+}
+
 /// Makes a topic that is nobody's but the test's, and waits until it can be read.
 pub fn create(bootstrap: &str, topic: &str, partitions: i32) {
     let wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));

@@ -134,6 +134,7 @@ impl Fold {
                 broken.push((invariant, text));
             }
         };
+        demand(&inv::ALONG_THE_GRAPH, open.phase != Phase::Paused, "asked while it is paused");
         let attempt = seen.attempts.entry((own.clone(), address.operation)).or_default();
         *attempt += 1;
         demand(&inv::ALONG_THE_GRAPH, address.attempt == *attempt, "attempts are counted one by one");

@@ -42,6 +42,10 @@ pub enum Wish {
     Cancel(usize),
     /// Wants an order tried now.
     Retry(usize),
+    /// Holds an order.
+    Pause(usize),
+    /// Lets it go on.
+    Resume(usize),
     /// Wants a child of an order undone.
     CancelChild(usize),
     /// Wants a child of an order tried now.
@@ -80,6 +84,7 @@ impl World {
             if let Some(at) = order.retry {
                 self.after(at, Event::Client(Wish::Retry(number)));
             }
+            self.begin_pauses(number, order.at);
             if self.has_children {
                 self.begin_clients_of_children(number, order.at);
             }
@@ -101,6 +106,20 @@ impl World {
         let until = self.trouble_ms.min(HASTE_MS);
         for _ in 0..HASTY_RETRIES {
             self.after(rng.i64(0..until), Event::Client(Wish::RetryStuck));
+        }
+    }
+
+    /// One order in five is held for a while; one in three of these until its deadline.
+    fn begin_pauses(&mut self, number: usize, at: i64) {
+        let mut rng = crate::stream(self.plan.seed, "pauses", number as u64);
+        if rng.u8(0..5) > 0 {
+            return;
+        }
+        let later = [100, 1_000, 10_000][rng.usize(0..3)];
+        let from = at + rng.i64(0..later);
+        self.after(from, Event::Client(Wish::Pause(number)));
+        if rng.u8(0..3) > 0 {
+            self.after(from + rng.i64(0..30_000), Event::Client(Wish::Resume(number)));
         }
     }
 
@@ -139,6 +158,8 @@ impl World {
             Wish::Start(number, issued, own) => self.start(number, issued, own),
             Wish::Cancel(number) => self.verb(number, VerbWish::Cancel),
             Wish::Retry(number) => self.verb(number, VerbWish::Retry),
+            Wish::Pause(number) => self.verb(number, VerbWish::Pause),
+            Wish::Resume(number) => self.verb(number, VerbWish::Resume),
             Wish::CancelChild(number) => self.verb_to_child(number, VerbWish::Cancel),
             Wish::RetryChild(number) => self.verb_to_child(number, VerbWish::Retry),
             Wish::RetryStuck => {

@@ -278,7 +278,7 @@ impl Fold {
         for transaction in self.shard.open_transactions() {
             let seen = self.born.entry(transaction.birth).or_default();
             let decided = match transaction.phase {
-                Phase::Forward => None,
+                Phase::Forward | Phase::Paused => None,
                 Phase::Committing | Phase::Ended(OutcomeKind::Committed) => Some(Decision::Commit),
                 Phase::RollingBack | Phase::Ended(_) => Some(Decision::Rollback),
             };

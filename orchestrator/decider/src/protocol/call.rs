@@ -8,7 +8,7 @@ use sagamore_schemas::wire::{Answer, Operation, Reply};
 use super::{child, decision, saga, two_phase};
 use crate::definition::plan::{BranchIndex, Retry};
 use crate::planted::{self, Defect};
-use crate::transaction::{BranchPhase, Call, Transaction};
+use crate::transaction::{BranchPhase, Call, Phase, Transaction};
 use crate::turn::{Heeded, Turn, is_wanted};
 
 /// Why a branch is answered as it is.
@@ -123,6 +123,9 @@ pub(crate) fn on_timer(turn: &mut Turn<'_>, transaction: &mut Transaction, index
 
 /// Somebody wants what waits or is stuck to be tried now. The answer says why not.
 pub(crate) fn on_retry(turn: &mut Turn<'_>, transaction: &mut Transaction) -> Result<(), &'static str> {
+    if transaction.phase == Phase::Paused {
+        return Err("it is paused");
+    }
     let mut any = false;
     for index in turn.plan.branch_indexes() {
         match transaction.branch(index).phase {

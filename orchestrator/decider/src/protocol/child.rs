@@ -217,7 +217,7 @@ fn on_committed(
         transaction.branch_mut(index).reason = Some(REASON_TOO_LARGE.into());
     }
     turn.enter(transaction, index, BranchPhase::Done);
-    if goes_back && transaction.phase == crate::transaction::Phase::Forward {
+    if goes_back && transaction.is_undecided() {
         roll_back(turn, transaction, &turn.told(index, REASON_TOO_LARGE));
     }
 }

@@ -34,12 +34,14 @@
 //! | row | phase | on | becomes |
 //! |---|---|---|---|
 //! | T1 | forward | a record that decides to commit | committing |
-//! | T2 | forward | deadline, cancel, called off by its parent; the pivot not asked yet | rolling back |
+//! | T2 | forward, paused | deadline, cancel, called off by its parent; the pivot not asked yet | rolling back |
 //! | T3 | forward | the same; the pivot asked | as it was, refused |
-//! | T4 | forward | a row of a branch with rollback | rolling back |
+//! | T4 | forward, paused | a row of a branch with rollback | rolling back |
 //! | T5 | committing | all done or skipped | ended: committed |
 //! | T6 | rolling back | all skipped, refused, undone or aborted | ended: compensated, or aborted when nothing was undone |
 //! | T7 | any | a branch gets stuck | told: stuck; everything else goes on |
+//! | T8 | forward | `pause`; the pivot not asked yet, no group of it has decided or may by itself | paused |
+//! | T9 | paused | `resume` | forward, and what came due meanwhile is done |
 //!
 //! A child that has ended is kept, its parent is told, and it goes when the parent has heard of it (`crate::child`).
 
@@ -65,15 +67,19 @@ pub(crate) fn on_cancel(
     transaction: &mut Transaction,
     reason: &str,
 ) -> Result<(), &'static str> {
+    way_back(turn, transaction)?;
+    roll_back(turn, transaction, &format!("cancelled: {reason}"));
+    Ok(())
+}
+
+/// Whether there is a way back; otherwise why not.
+pub(super) fn way_back(turn: &Turn<'_>, transaction: &Transaction) -> Result<(), &'static str> {
     match transaction.phase {
         Phase::Ended(_) => Err("it has ended"),
-        Phase::Forward if !has_way_back(turn, transaction) => {
+        Phase::Forward | Phase::Paused if !has_way_back(turn, transaction) => {
             Err("the pivot has been asked: no way back is left")
         }
-        Phase::Forward => {
-            roll_back(turn, transaction, &format!("cancelled: {reason}"));
-            Ok(())
-        }
+        Phase::Forward | Phase::Paused => Ok(()),
         Phase::Committing => Err("it has been decided to commit"),
         Phase::RollingBack => Err("it is being rolled back already"),
     }
@@ -88,7 +94,7 @@ pub(crate) fn advance(turn: &mut Turn<'_>, transaction: &mut Transaction) -> Opt
     let plan = turn.plan;
     loop {
         match transaction.phase {
-            Phase::Ended(_) => return None,
+            Phase::Ended(_) | Phase::Paused => return None,
             Phase::Forward => {
                 let before = |step: &&PlanStep| step.kind == StepKind::Compensatable;
                 plan.steps.iter().filter(before).for_each(|step| commit(turn, transaction, step));

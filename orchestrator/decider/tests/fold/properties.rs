@@ -66,7 +66,7 @@ impl Witness {
             let seen = self.transactions.get(&transaction.birth);
             let decided = match transaction.phase {
                 Phase::Ended(_) => unreachable!("no life here has children"),
-                Phase::Forward => None,
+                Phase::Forward | Phase::Paused => None,
                 Phase::Committing => Some(Decision::Commit),
                 Phase::RollingBack => Some(Decision::Rollback),
             };

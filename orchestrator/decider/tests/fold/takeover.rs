@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use sagamore_decider::checkpoint::{Draft, StateRecord};
 use sagamore_decider::output::Output;
 use sagamore_decider::rebuild::{StateImage, contradiction};
-use sagamore_decider::restore::{Proved, StateReader};
+use sagamore_decider::restore::{Proved, Restored, StateReader};
 use sagamore_decider::shard::Shard;
+use sagamore_decider::snapshot;
 use sagamore_schemas::log::{CHECKPOINT_KEY, CheckpointRecord};
 
 use crate::harness::{Happening, IDS, Life, StateTopic, definition_json, happening, identity, state_of};
@@ -114,8 +115,45 @@ impl Succession<'_> {
         if next > 0 {
             assert_eq!(seen(&restored.shard), self.states[next - 1], "restored as of {next}");
         }
+        if again.is_multiple_of(4) {
+            self.begin_at_a_snapshot(&restored, again);
+        }
         let since = restored.applied.map_or(0, |_| restored.shard.next_offset());
         Owner { shard: restored.shard, since, draft: None }
+    }
+
+    /// A snapshot made now is the same shard, and what the fold says; damaged it is none, or another one.
+    fn begin_at_a_snapshot(&self, restored: &Restored, damage: u8) {
+        let Some(body) = snapshot::encode(self.prove()) else { return };
+        let mut records = snapshot::decode(&body.bytes).unwrap();
+        assert_eq!((body.records, body.next_offset), (records.len(), restored.shard.next_offset()));
+        let again = snapshot::restore(&records, identity()).unwrap();
+        assert_eq!((seen(&again.shard), &again.owed), (seen(&restored.shard), &restored.owed));
+        let mut folded = Shard::new(identity());
+        let inputs = self.life.log.iter().enumerate().take(usize::try_from(body.next_offset).unwrap());
+        inputs.for_each(|(offset, logged)| drop(folded.apply(&logged.record(offset), &mut Vec::new())));
+        assert_eq!(snapshot::difference(&folded, &again.shard), None);
+        let head = records.iter().find(|record| record.key == CHECKPOINT_KEY).unwrap();
+        let before: CheckpointRecord = serde_json::from_slice(head.value.as_ref().unwrap()).unwrap();
+        let mut shard = again.shard;
+        let rebuilt = StateImage::default().finish(&mut shard, [], &[]);
+        assert_eq!(contradiction(&before, &rebuilt), None, "rebuilt where it was taken");
+
+        let cut = usize::from(damage) * body.bytes.len() / 256;
+        let torn = snapshot::decode(&body.bytes[..cut]);
+        assert!(torn.is_err() || snapshot::restore(&torn.unwrap(), identity()).is_err() || cut == 0);
+        let open = folded.open_transactions().next().map(|open| open.id.clone());
+        let Some(record) = records
+            .iter_mut()
+            .find(|record| open.as_ref().is_some_and(|id| record.key == id.as_str().as_bytes()))
+        else {
+            return;
+        };
+        let text = String::from_utf8(record.value.take().unwrap()).unwrap();
+        record.value = Some(text.replace("\"revision\":", "\"revision\":9").into_bytes());
+        let altered = snapshot::restore(&records, identity()).unwrap();
+        let told = open.map(|id| format!("transaction {id}"));
+        assert_eq!(snapshot::difference(&folded, &altered.shard), told);
     }
 
     fn commit(&mut self, owner: &mut Owner, owed: u8) {

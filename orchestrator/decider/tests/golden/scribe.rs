@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use sagamore_decider::output::{Destination, Output, Record};
 use sagamore_decider::settings::LEVEL_MAX;
 use sagamore_decider::shard::Shard;
-use sagamore_decider::timers::TimerOwner;
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Partition, Span, Time, TransactionId};
 use sagamore_schemas::wire::{
     Answer, Asked, Authority, Command, DefinitionApplied, Inquiry, Payload, REASON_EXPIRED, Reply, ShardVerb,
-    ShardWish, Start, Timer, Undeliverable, Verb, Wish, read_asked, read_command,
+    ShardWish, Start, Undeliverable, Verb, Wish, read_asked, read_command,
 };
 
 use super::definition::definition;
@@ -205,20 +204,7 @@ impl Scribe {
         let Some(due) = self.shard.timers().next_due() else { return };
         self.now = self.now.max(due);
         let entry = self.shard.timers().due(self.now).next().unwrap();
-        let transaction =
-            self.shard.open_transactions().find(|t| t.birth.offset == entry.birth_offset).unwrap();
-        let branch = match entry.owner {
-            TimerOwner::Deadline => None,
-            TimerOwner::Branch(index) => {
-                let mut all = self.shard.definitions().iter();
-                let (_, plan, _) = all.find(|(id, _, _)| **id == transaction.definition).unwrap();
-                let (step, branch) = plan.branch(index);
-                Some((step.name.to_string().into(), branch.name.to_string().into()))
-            }
-        };
-        let timer =
-            Timer { subject: transaction.id.clone(), birth: transaction.birth, branch, due: entry.due };
-        let value = timer.to_json();
+        let value = self.shard.timer_of(entry).unwrap().to_json();
         self.append(&value);
     }
 
@@ -228,6 +214,14 @@ impl Scribe {
 
     pub fn retry(&mut self, id: &str, reason: &str) {
         self.verb(id, Wish::Retry, reason, None);
+    }
+
+    pub fn pause(&mut self, id: &str, reason: &str) {
+        self.verb(id, Wish::Pause, reason, None);
+    }
+
+    pub fn resume(&mut self, id: &str, reason: &str) {
+        self.verb(id, Wish::Resume, reason, None);
     }
 
     fn verb(&mut self, id: &str, wish: Wish<'_>, reason: &str, revision: Option<u64>) {

@@ -28,6 +28,11 @@ pub const SCRIPTS: &[Script] = &[
         "paths into the input and results; digits kept; Base64; keys; what is too large",
         data,
     ),
+    script(
+        "pause",
+        "held and let go on; a refusal, a cancel and the deadline end it; what is too late",
+        pause,
+    ),
     script("duplicates", "every record twice, and what has ended is told again", duplicates),
     script("dead-letters", "garbage, foreign, misplaced, nothing at all; a record passed over", dead_letters),
     script("definitions", "two names, several versions, the highest is meant, another content", definitions),
@@ -283,6 +288,41 @@ fn data(s: &mut Scribe) {
     s.answer("four a ok");
     s.answer("four b refused no");
     s.answer("four a ok");
+}
+
+fn pause(s: &mut Scribe) {
+    s.define("deadline=1m; a after= timeout=5s; b after= timeout=5s attempts=2; c after=a+b");
+    s.start("one", "{}");
+    s.pause("one", "look first");
+    s.pause("one", "twice");
+    s.checkpoint(0);
+    s.answer("one a ok");
+    s.retry("one", "now");
+    s.answer("one b error down");
+    s.pass("9s");
+    s.checkpoint(0);
+    s.resume("one", "looked");
+    s.resume("one", "twice");
+    s.ring();
+    all(s, &["one b ok", "one c ok"]);
+    s.start("two", "{}");
+    s.pause("two", "look first");
+    s.checkpoint(0);
+    all(s, &["two a ok", "two b refused no", "two a ok"]);
+    s.start("three", "{}");
+    s.pause("three", "for good");
+    s.checkpoint(0);
+    s.ring();
+    all(s, &["three a ok", "three b ok"]);
+    s.start("four", "{}");
+    s.pause("four", "look first");
+    s.cancel("four", "after all", None);
+    all(s, &["four a ok", "four b ok"]);
+    s.define("version=2; a pivot");
+    s.start("five", "{}");
+    s.pause("five", "too late");
+    s.answer("five a ok");
+    s.resume("five", "it has ended");
 }
 
 fn duplicates(s: &mut Scribe) {

@@ -22,8 +22,8 @@ use super::problem::Problem;
 use super::transactions::{answer, told_by_lanes, told_by_others};
 use crate::findings::{Finding, finding, findings};
 use crate::lane::Query;
+use crate::site::SiteError;
 use crate::site::apply::{Applied, ApplyError, CommandTopics, apply};
-use crate::site::{Site, SiteError};
 
 /// How long the shards may take to say that they have a definition, unless told otherwise.
 const WAIT_DEFAULT: Duration = Duration::from_secs(15);
@@ -95,7 +95,7 @@ pub(super) async fn define(
         let turn = timeout(wait, api.0.applies.acquire()).await.map_err(|_| busy())?;
         let _turn = turn.map_err(|_| busy())?;
         let config = &api.0.installation.config;
-        let site = Site { settings: config.kafka.clone(), prefix: config.prefix.clone() };
+        let site = api.0.installation.site();
         let topics =
             if config.check_topics { CommandTopics::Create(None) } else { CommandTopics::LeaveAlone };
         let applying = move || apply(&site, &definition, &plan, topics, wait);

@@ -6,7 +6,7 @@
 //! | `GET /v1/transactions/{id}[?history=true]` | 200, from its owner, or from the view when it has forgotten; 404 |
 //! | `GET /v1/transactions?status=…&after=…`, `/counts?by=…`, `GET /v1/stuck` | 200, from this server's view |
 //! | `GET /v1/transactions/{id}/events`, `GET /v1/events?…` | 200, server-sent events |
-//! | `POST /v1/transactions/{id}/cancel`, `…/retry`, `…/resolve` | 200 taken, 409 refused |
+//! | `POST /v1/transactions/{id}/cancel`, `…/retry`, `…/pause`, `…/resume`, `…/resolve` | 200 taken, 409 refused |
 //! | `POST /v1/definitions[?wait=15s]` | 201 every shard has it, 200 it had been there, 202 some may not, 409, 422 |
 //! | `GET /health/live`, `/health/ready`, `/metrics`, `/openapi.json` | |
 //!

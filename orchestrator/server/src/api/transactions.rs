@@ -202,11 +202,13 @@ fn wish<'r>(verb: &str, request: &'r VerbRequest) -> Result<Wish<'r>, Problem> {
     let VerbRequest { step, branch, outcome, data, .. } = request;
     let says_more = step.is_some() || branch.is_some() || outcome.is_some() || data.is_some();
     match (verb, step, outcome) {
-        ("cancel" | "retry", ..) if says_more => {
+        ("cancel" | "retry" | "pause" | "resume", ..) if says_more => {
             Err(Problem::bad_request("step, branch, outcome and data belong to resolve".to_owned()))
         }
         ("cancel", ..) => Ok(Wish::Cancel),
         ("retry", ..) => Ok(Wish::Retry),
+        ("pause", ..) => Ok(Wish::Pause),
+        ("resume", ..) => Ok(Wish::Resume),
         ("resolve", Some(step), Some(outcome)) => Ok(Wish::Resolve(Resolution {
             step: step.into(),
             branch: branch.as_deref().map(Into::into),
@@ -216,9 +218,9 @@ fn wish<'r>(verb: &str, request: &'r VerbRequest) -> Result<Wish<'r>, Problem> {
         ("resolve", ..) => {
             Err(Problem::bad_request("resolve needs a step, and outcome ok or refused".to_owned()))
         }
-        (other, ..) => {
-            Err(Problem::not_found(format!("there is no verb {other:?}: cancel, retry or resolve")))
-        }
+        (other, ..) => Err(Problem::not_found(format!(
+            "there is no verb {other:?}: cancel, retry, pause, resume or resolve"
+        ))),
     }
 }
 

@@ -7,7 +7,7 @@ use sagamore_schemas::ids::Time;
 use sagamore_schemas::log::{Digest128, Digest256, Sealed, seal};
 use serde::Serialize;
 
-use super::replay::{Entered, Place, Said};
+use super::replay::{Entered, Place, ReplayedShard, Said};
 
 /// How something in a topic, or missing there, stands to the fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -25,7 +25,7 @@ pub enum Kind {
     Extra,
     /// Said by inputs that are in no checkpoint yet, and not found.
     UnderWay,
-    /// Not found, and so old that the topic need not have it any more.
+    /// So old that what it would be compared with is not there any more, or was not asked for.
     NotRetained,
 }
 
@@ -44,7 +44,7 @@ pub struct Tally {
     pub extra: u64,
     /// No checkpoint has the cause yet.
     pub under_way: u64,
-    /// Older than what the topic keeps.
+    /// Older than what the topic keeps, or than where the fold begins.
     pub not_retained: u64,
 }
 
@@ -154,6 +154,8 @@ impl Outputs {
 /// The journal of one shard.
 pub struct Entries<'e> {
     said: &'e [Entered],
+    /// Where the fold begins, and the chain there.
+    begins: (i64, Digest256),
     found: Vec<bool>,
     /// The first entry that is in a topic which no longer begins at its beginning.
     first: Option<(i64, u32)>,
@@ -172,8 +174,9 @@ pub struct FoundEntry {
 
 impl<'e> Entries<'e> {
     /// As the fold has them, in the order of the log.
-    pub fn new(entries: &'e [Entered]) -> Self {
-        Self { said: entries, found: vec![false; entries.len()], first: None }
+    pub fn new(replayed: &'e ReplayedShard) -> Self {
+        let ReplayedShard { entries, begins, chain, .. } = replayed;
+        Self { said: entries, begins: (*begins, *chain), found: vec![false; entries.len()], first: None }
     }
 
     /// A record of the journal; anything that is no list of entries is a takeover's barrier, and nothing.
@@ -190,10 +193,13 @@ impl<'e> Entries<'e> {
         };
         let key = (place.offset, place.sequence);
         self.first = Some(self.first.map_or(key, |first| first.min(key)));
+        if place.offset < self.begins.0 {
+            return FoundEntry { kind: Kind::NotRetained, place, text };
+        }
         let kind = match self.said.binary_search_by_key(&key, |entry| (entry.offset, entry.sequence)) {
             Err(_) => Kind::Extra,
             Ok(at) => {
-                let before = at.checked_sub(1).map_or(Digest256([0; 32]), |before| self.said[before].chain);
+                let before = at.checked_sub(1).map_or(self.begins.1, |before| self.said[before].chain);
                 let expected = self.said[at].chain;
                 if sealed.chain != expected || seal(before, &text) != expected {
                     Kind::Different

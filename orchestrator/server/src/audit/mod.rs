@@ -13,15 +13,18 @@
 //! | different | the fold says something else under its name: (offset, sequence) or id |
 //! | extra | the fold says nothing of that name |
 //! | under way | the fold says it, and no checkpoint has its cause yet |
-//! | not retained | it would be missing, and the topic no longer reaches back so far |
+//! | not retained | it would be missing, and the topic no longer reaches back so far; or it is there, and the fold begins behind it |
 //!
-//! It joins no group and writes nothing, on a live cluster as well. A fold begins where the inbox begins, so it must still
-//! be there from offset 0 on. Memory: 44 bytes for each entry of the journal, 64 for each output.
+//! It joins no group and writes nothing, on a live cluster as well. A fold begins where the inbox begins, or at a snapshot:
+//! at the newest one before what was asked for, or at the oldest one, when the inbox was trimmed. Snapshots that are passed
+//! are compared as well, transaction by transaction: they are of a checkpoint, and the fold says the same there. Memory: 44
+//! bytes for each entry of the journal, 64 for each output.
 //!
 //! Deliberately absent: rules of its own. Whatever a fold may say, `sagamore_decider` says.
 
 mod compare;
 mod fold;
+mod proofs;
 mod replay;
 mod sent;
 mod signed;
@@ -35,10 +38,10 @@ pub mod what_if;
 
 pub(crate) use compare::{Entries, Outputs};
 pub use compare::{Finding, Kind, Tally};
-pub(crate) use fold::Folder;
-pub use fold::{AuditError, Progress};
+pub use fold::{AuditError, Began, Folding, Progress};
+pub(crate) use fold::{Begin, Folder, Origin};
 pub use replay::ReplayError;
-pub(crate) use replay::{Entered, Wanted};
+pub(crate) use replay::{ReplayedShard, Wanted};
 pub(crate) use sent::sent;
 pub use signed::{KeyError, SignedHead, read_signed, sign};
 pub use state::{Believed, Moment, Question, state};

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use sagamore_decider::checkpoint::StateRecord;
 use sagamore_decider::identity::Identity;
 use sagamore_decider::output::{Destination, Output, Record};
 use sagamore_decider::rebuild::StateImage;
+use sagamore_decider::restore::Restored;
 use sagamore_decider::shard::Shard;
 use sagamore_schemas::ids::Time;
-use sagamore_schemas::log::{Digest128, Digest256, Sealed};
+use sagamore_schemas::log::{CHECKPOINT_KEY, Digest128, Digest256, Sealed};
 use sagamore_schemas::topics::{Prefix, Topic, command_topic};
 use sagamore_schemas::wire::{Input, read_input};
 use serde::Deserialize;
@@ -101,11 +103,17 @@ pub struct Wanted {
     pub outputs: BTreeSet<Digest128>,
     /// All that a state topic would hold.
     pub state: bool,
+    /// Whether the snapshots that are passed say the same.
+    pub snapshots: bool,
 }
 
 /// What a fold has said.
 #[derive(Debug, Default)]
 pub struct ReplayedShard {
+    /// Inbox offset at which it began.
+    pub begins: i64,
+    /// The journal's chain there.
+    pub chain: Digest256,
     /// Entries, in the order of the log.
     pub entries: Vec<Entered>,
     /// Outputs, in the order in which they were said.
@@ -125,14 +133,42 @@ pub struct ReplayedShard {
 impl Replay {
     /// From the beginning of an inbox partition.
     pub fn new(identity: Identity, prefix: Prefix, skips: BTreeMap<i64, Skip>, wanted: Wanted) -> Self {
-        let partition = identity.partition.0;
+        Self::of(Shard::new(identity), prefix, skips, wanted)
+    }
+
+    /// On from a snapshot, which has these records.
+    pub fn on_from(
+        restored: Restored,
+        records: &[StateRecord],
+        prefix: Prefix,
+        skips: BTreeMap<i64, Skip>,
+        wanted: Wanted,
+    ) -> Self {
+        let Restored { shard, owed, applied: _ } = restored;
+        let (cause, at) = (shard.next_offset() - 1, shard.clock());
+        let mut replay = Self::of(shard, prefix, skips, wanted);
+        // What was owed is said by what came before, and is found in its topic behind it.
+        replay.scratch = owed;
+        replay.hear(cause, at);
+        if replay.wanted.state {
+            replay
+                .replayed
+                .state
+                .write(records.iter().filter(|record| record.key != CHECKPOINT_KEY).cloned());
+        }
+        replay
+    }
+
+    fn of(shard: Shard, prefix: Prefix, skips: BTreeMap<i64, Skip>, wanted: Wanted) -> Self {
+        let (partition, begins) = (shard.identity().partition.0, shard.next_offset());
+        let chain = shard.journal().head().hash;
         Self {
-            shard: Shard::new(identity),
+            shard,
             prefix,
             partition,
             skips,
-            taken: 0,
-            replayed: ReplayedShard::default(),
+            taken: begins,
+            replayed: ReplayedShard { begins, chain, ..ReplayedShard::default() },
             scratch: Vec::new(),
             wanted,
             topics: BTreeMap::new(),
@@ -160,18 +196,7 @@ impl Replay {
         }
         self.replayed.inputs += 1;
         see(record, &self.scratch);
-        let at = self.shard.clock();
-        for output in self.scratch.drain(..) {
-            let topic = self
-                .topics
-                .entry(output.destination.clone())
-                .or_insert_with(|| topic_of(&self.prefix, &output.destination));
-            let (content, name) = digests(topic, &output);
-            self.replayed.said.push(Said { content, name, cause: offset, at, partition });
-            if self.wanted.outputs.contains(&content) {
-                self.replayed.outputs.push(output);
-            }
-        }
+        self.hear(offset, self.shard.clock());
         if let Some(value) = record.value.filter(|value| contains(value, b"undeliverable"))
             && let Ok(Input::Undeliverable(lost)) = read_input(Some(value))
         {
@@ -181,6 +206,26 @@ impl Replay {
             self.take()?;
         }
         Ok(())
+    }
+
+    fn hear(&mut self, cause: i64, at: Time) {
+        let partition = self.partition;
+        for output in self.scratch.drain(..) {
+            let topic = self
+                .topics
+                .entry(output.destination.clone())
+                .or_insert_with(|| topic_of(&self.prefix, &output.destination));
+            let (content, name) = digests(topic, &output);
+            self.replayed.said.push(Said { content, name, cause, at, partition });
+            if self.wanted.outputs.contains(&content) {
+                self.replayed.outputs.push(output);
+            }
+        }
+    }
+
+    /// The shard as it is by now.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
     }
 
     /// What it has said.

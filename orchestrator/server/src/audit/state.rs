@@ -3,15 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sagamore_decider::identity::ReplySecret;
 use sagamore_decider::view::TransactionView;
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Time, TransactionId};
+use sagamore_schemas::wire::RecordPlace;
 use serde::Serialize;
 
-use super::fold::{AuditError, Fold, Folder, Progress};
+use super::fold::{AuditError, Began, Begin, Fold, Folder, Folding};
+use super::replay::Wanted;
 use super::topics::Stretch;
 use crate::site::Site;
+use crate::snapshots::Found;
 
 /// A moment of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,22 +21,14 @@ pub enum Moment {
     /// After every record of this time and before.
     At(Time),
     /// After this record of the inbox.
-    After {
-        /// The shard.
-        partition: i32,
-        /// The record.
-        offset: i64,
-    },
+    After(RecordPlace),
 }
 
 impl FromStr for Moment {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let place = text.split_once('/').and_then(|(partition, offset)| {
-            let (partition, offset) = (partition.parse().ok()?, offset.parse().ok()?);
-            (partition >= 0 && offset >= 0).then_some(Self::After { partition, offset })
-        });
+        let place = text.parse().map(Self::After).ok();
         place.or_else(|| text.parse().ok().map(Self::At)).ok_or_else(|| {
             "expected a time, such as 2026-11-22T16:00:00Z, or PARTITION/OFFSET of the inbox, such as 3/88121"
                 .to_owned()
@@ -46,7 +40,7 @@ impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::At(time) => time.fmt(f),
-            Self::After { partition, offset } => write!(f, "{partition}/{offset}"),
+            Self::After(place) => place.fmt(f),
         }
     }
 }
@@ -65,8 +59,9 @@ pub struct Question {
 /// A shard as it was.
 #[derive(Debug, Serialize)]
 pub struct Believed {
-    /// Its number.
-    pub partition: i32,
+    /// Where the fold began.
+    #[serde(flatten)]
+    pub began: Began,
     /// Everything below this inbox offset was folded in.
     pub next_offset: i64,
     /// The fold's clock.
@@ -87,13 +82,11 @@ pub struct Believed {
 /// What the shards believed then.
 pub fn state(
     site: &Site,
-    secret: Option<&ReplySecret>,
     moment: Moment,
     question: &Question,
-    threads: usize,
-    progress: Progress<'_>,
+    how: Folding<'_>,
 ) -> Result<Vec<Believed>, AuditError> {
-    let folder = Folder::new(site, secret, progress)?;
+    let folder = Folder::new(site, how)?;
     let mut inbox = folder.inbox()?;
     if let Some(id) = &question.id {
         let count = i32::try_from(inbox.len()).unwrap_or(i32::MAX);
@@ -102,14 +95,16 @@ pub fn state(
     }
     let until = match moment {
         Moment::At(time) => Some(time),
-        Moment::After { partition, offset } => {
+        Moment::After(RecordPlace { partition, offset }) => {
             let stretch = folder.inbox_of(partition)?;
             inbox = vec![Stretch { end: stretch.end.min(offset + 1), ..stretch }];
             None
         }
     };
-    folder.fold_all(&inbox, threads, until, |Fold { partition, shard, stopped, .. }| Believed {
-        partition,
+    let is_before = |found: &Found| until.is_none_or(|until| found.part.clock <= until);
+    let begin = Begin::Before(&is_before);
+    let keep = |Fold { origin, shard, stopped, .. }: Fold| Believed {
+        began: origin.began(),
         next_offset: shard.next_offset(),
         clock: shard.clock(),
         level: shard.level(),
@@ -120,7 +115,8 @@ pub fn state(
             Some(id) => shard.view(id).into_iter().collect(),
             None => shard.list(question.status, -1, question.limit),
         },
-    })
+    };
+    folder.fold_all(&inbox, &begin, until, &Wanted::default(), keep)
 }
 
 #[cfg(test)]
@@ -129,7 +125,7 @@ mod tests {
 
     #[test]
     fn moments() {
-        assert_eq!("3/88121".parse(), Ok(Moment::After { partition: 3, offset: 88_121 }));
+        assert_eq!("3/88121".parse(), Ok(Moment::After(RecordPlace { partition: 3, offset: 88_121 })));
         assert!(matches!("2026-11-22T16:00:00Z".parse(), Ok(Moment::At(_))));
         for wrong in ["3", "3/", "-1/2", "3/-2", "yesterday"] {
             assert!(wrong.parse::<Moment>().is_err(), "{wrong}");

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::message::Message;
-use sagamore_decider::identity::ReplySecret;
 use sagamore_kafka::client::Isolation;
 use sagamore_schemas::ids::Time;
 use sagamore_schemas::log::{CheckpointRecord, Digest128};
@@ -13,17 +12,23 @@ use sagamore_schemas::wire::Handled;
 use serde::Serialize;
 
 use super::compare::{Entries, Finding, Kind, Outputs, Tally};
-use super::fold::{AuditError, Fold, Folder, PROGRESS_EVERY, Places, Progress};
+use super::fold::{AuditError, Began, Begin, Fold, Folder, Folding, Origin, PROGRESS_EVERY, Places};
+use super::proofs::Proof;
 use super::replay::{Entered, ReplayedShard, Wanted, content_of, id_of};
 use super::signed::SignedHead;
 use super::topics::{Stretch, in_parallel, read, stretches};
 use crate::checkpointer::{Skip, headers_of, timestamp_ms};
 use crate::site::{Newest, Site};
+use crate::snapshots::Found;
 
 /// Findings that are told one by one; the others are counted.
 const FINDINGS_TOLD_MAX: usize = 100;
 /// How much of what was found is told.
 const TOLD_BYTES_MAX: usize = 2_000;
+
+/// How long after a snapshot a record may still come again that was sent before: librdkafka gives up what it has not delivered
+/// within 5 min.
+const REPEATED_WITHIN: sagamore_schemas::ids::Span = sagamore_schemas::ids::Span::from_secs(5 * 60);
 
 /// From when to when.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -68,8 +73,9 @@ pub struct Report {
 /// A shard.
 #[derive(Debug, Serialize)]
 pub struct ShardReport {
-    /// Its number.
-    pub partition: i32,
+    /// Where the fold began.
+    #[serde(flatten)]
+    pub began: Began,
     /// Inputs folded.
     pub inputs: u64,
     /// Up to this offset, which is not one of them.
@@ -83,25 +89,26 @@ pub struct ShardReport {
     pub stopped: Option<String>,
 }
 
-/// Folds and compares, with so many threads; `progress` hears how many records more were read, of how many in all.
+/// Folds and compares. What is asked from some time on is folded from the newest snapshot before it.
 pub fn verify(
     site: &Site,
-    secret: Option<&ReplySecret>,
     span: Span,
-    threads: usize,
     signed: &[SignedHead],
-    progress: Progress<'_>,
+    how: Folding<'_>,
 ) -> Result<Report, AuditError> {
     let begun = Instant::now();
-    let folder = Folder::new(site, secret, progress)?;
-    let audit = Audit { site, folder: &folder, span, threads, progress };
+    let folder = Folder::new(site, how)?;
+    let audit = Audit { site, folder: &folder, span, how };
     // In this order. What a checkpoint has folded in was sent before it; what was sent has its cause in the inbox: so
     // nothing that comes meanwhile looks wrong.
     let newest = site.newest_checkpoints()?;
     let checkpoints = checkpoints_of(&newest);
     let (journals, told) = audit.topics()?;
     let inbox = folder.inbox()?;
-    let folds = folder.fold_all(&inbox, threads, None, Folded::of)?;
+    let wanted = Wanted { snapshots: how.snapshots, ..Wanted::default() };
+    let is_before = |found: &Found| span.from.is_some_and(|from| outputs_from(found) <= from);
+    let first = if span.from.is_some() { Begin::Late(&is_before) } else { Begin::Whole };
+    let folds = folder.fold_all(&inbox, &first, None, &wanted, Folded::of)?;
     let took = begun.elapsed();
     let mut report = Report {
         clean: false,
@@ -118,10 +125,11 @@ pub fn verify(
     audit.compare_journals(&journals, &folds, &checkpoints, &mut report)?;
     compare_signed(signed, &folds, &site.topic(Topic::Journal), &mut report);
     audit.compare_outputs(&told, &folds, &checkpoints, &mut report)?;
-    audit.say_what_should_be(&inbox, &folds, &mut report)?;
+    audit.say_what_should_be(&folds, &mut report)?;
+    tell_proofs(&folds, &site.topic(Topic::Snapshots), &mut report);
     for fold in folds {
         report.shards.push(ShardReport {
-            partition: fold.partition,
+            began: fold.origin.began(),
             inputs: fold.replayed.inputs,
             next_offset: fold.next_offset,
             checkpoint: next_offset(&checkpoints, fold.partition),
@@ -136,12 +144,46 @@ pub fn verify(
     Ok(report)
 }
 
+/// From when on every output stands in its topic that a fold from this snapshot says: what came before was acknowledged when
+/// its checkpoint was written, but a producer may still repeat it for a while.
+fn outputs_from(snapshot: &Found) -> Time {
+    snapshot.written.after(REPEATED_WITHIN)
+}
+
+/// What snapshots say beside the fold.
+fn tell_proofs(folds: &[Folded], topic: &str, report: &mut Report) {
+    let mut tally = Tally::default();
+    for proof in folds.iter().flat_map(|fold| &fold.proofs) {
+        tally.add(proof.kind);
+        if proof.kind == Kind::Different {
+            let finding = Finding {
+                kind: proof.kind,
+                topic: topic.to_owned(),
+                partition: proof.found.part.partition.0,
+                offset: Some(proof.found.last),
+                cause: Some(proof.found.part.next_offset),
+                sequence: None,
+                found: proof.cause.clone(),
+                said: None,
+            };
+            tell(&mut report.findings, vec![finding]);
+        }
+    }
+    if tally != Tally::default() {
+        report.topics.insert(topic.to_owned(), tally);
+    }
+}
+
 /// What was signed once, and what the fold says there now.
 fn compare_signed(signed: &[SignedHead], folds: &[Folded], journal: &str, report: &mut Report) {
     let mut tally = Tally::default();
     for SignedHead { partition, offset, sequence, hash, .. } in signed {
-        let entries =
-            folds.iter().find(|fold| fold.partition == *partition).map(|fold| &fold.replayed.entries);
+        let fold = folds.iter().find(|fold| fold.partition == *partition);
+        if fold.is_some_and(|fold| *offset < fold.replayed.begins) {
+            tally.add(Kind::NotRetained);
+            continue;
+        }
+        let entries = fold.map(|fold| &fold.replayed.entries);
         let place = |entry: &Entered| (entry.offset, entry.sequence);
         let said = entries.and_then(|entries| {
             let at = entries.binary_search_by_key(&(*offset, *sequence), place).ok()?;
@@ -199,13 +241,14 @@ struct Audit<'a> {
     site: &'a Site,
     folder: &'a Folder<'a>,
     span: Span,
-    threads: usize,
-    progress: Progress<'a>,
+    how: Folding<'a>,
 }
 
 /// A fold without its shard.
 struct Folded {
     partition: i32,
+    origin: Origin,
+    proofs: Vec<Proof>,
     replayed: ReplayedShard,
     next_offset: i64,
     open: usize,
@@ -216,9 +259,9 @@ struct Folded {
 
 impl Folded {
     fn of(fold: Fold) -> Self {
-        let Fold { partition, shard, replayed, stopped, found, skips } = fold;
+        let Fold { partition, origin, shard, replayed, stopped, found, skips, proofs } = fold;
         let (next_offset, open) = (shard.next_offset(), shard.open_count());
-        Self { partition, replayed, next_offset, open, stopped, found, skips }
+        Self { partition, origin, proofs, replayed, next_offset, open, stopped, found, skips }
     }
 }
 
@@ -242,7 +285,7 @@ impl Audit<'_> {
         report: &mut Report,
     ) -> Result<(), AuditError> {
         let total: u64 = journals.iter().map(Stretch::span).sum();
-        let compared = in_parallel(journals, self.threads, |stretch| {
+        let compared = in_parallel(journals, self.how.threads, |stretch| {
             let Some(fold) = folds.iter().find(|fold| fold.partition == stretch.partition) else {
                 return Ok((Tally::default(), Vec::new()));
             };
@@ -259,9 +302,13 @@ impl Audit<'_> {
             let entries = &fold.replayed.entries;
             let at = entries
                 .binary_search_by_key(&(head.offset, head.sequence), |entry| (entry.offset, entry.sequence));
-            let is_same =
-                at.map_or(head.offset < 0 && entries.is_empty(), |at| entries[at].chain == head.hash);
-            if !is_same && fold.stopped.is_none() {
+            let before = fold.replayed.chain;
+            let is_same = at.map_or_else(
+                |_| head.hash == before && entries.first().is_none_or(|first| first.offset > head.offset),
+                |at| entries[at].chain == head.hash,
+            );
+            let is_later = checkpoint.next_offset >= fold.replayed.begins;
+            if !is_same && is_later && fold.stopped.is_none() {
                 tally.add(Kind::Different);
                 tell(
                     &mut report.findings,
@@ -289,7 +336,7 @@ impl Audit<'_> {
         next_offset: i64,
         total: u64,
     ) -> Result<(Tally, Vec<Finding>), AuditError> {
-        let mut entries = Entries::new(&fold.replayed.entries);
+        let mut entries = Entries::new(&fold.replayed);
         let mut tally = Tally::default();
         let mut findings = Vec::new();
         let finding = |kind, offset, cause, sequence, found| Finding {
@@ -303,7 +350,7 @@ impl Audit<'_> {
             said: None,
         };
         read(self.site, stretch, Isolation::ReadCommitted, |message| {
-            (self.progress)(1, total);
+            (self.how.progress)(1, total);
             for found in entries.see(message.payload().unwrap_or_default()) {
                 // Up to where the fold has stopped.
                 let is_beyond = fold.stopped.is_some() && found.place.offset >= fold.next_offset;
@@ -346,11 +393,14 @@ impl Audit<'_> {
         for content in folds.iter().flat_map(|fold| &fold.found) {
             let _ = outputs.see(*content, Digest128::default);
         }
+        let began = folds.iter().filter_map(|fold| fold.origin.snapshot.as_ref());
+        let began = began.map(|snapshot| outputs_from(&snapshot.found)).max();
         let total: u64 = topics.iter().map(Stretch::span).sum();
         let ends: BTreeMap<i32, i64> = folds.iter().map(|fold| (fold.partition, fold.next_offset)).collect();
-        let compared =
-            in_parallel(topics, self.threads, |stretch| self.compare_topic(stretch, &outputs, total))?;
-        let mut begins = None;
+        let compared = in_parallel(topics, self.how.threads, |stretch| {
+            self.compare_topic(stretch, &outputs, began, total)
+        })?;
+        let mut begins = began;
         for (topic, tally, first, findings) in compared {
             report.topics.entry(topic).or_default().merge(tally);
             begins = begins.max(first);
@@ -391,6 +441,7 @@ impl Audit<'_> {
         &self,
         stretch: &Stretch,
         outputs: &Outputs,
+        began: Option<Time>,
         total: u64,
     ) -> Result<(String, Tally, Option<Time>, Vec<Finding>), AuditError> {
         let mut tally = Tally::default();
@@ -400,7 +451,7 @@ impl Audit<'_> {
         read(self.site, stretch, Isolation::ReadCommitted, |message| {
             read_since += 1;
             if read_since == PROGRESS_EVERY {
-                (self.progress)(std::mem::take(&mut read_since), total);
+                (self.how.progress)(std::mem::take(&mut read_since), total);
             }
             let at = Time::from_epoch_ms(timestamp_ms(message.timestamp()));
             first.get_or_insert(at);
@@ -411,7 +462,11 @@ impl Audit<'_> {
             }
             let (key, value) = (message.key(), message.payload());
             let content = content_of(&stretch.topic, key, value, &headers);
-            let kind = outputs.see(content, || id_of(value, &headers));
+            let mut kind = outputs.see(content, || id_of(value, &headers));
+            if kind == Kind::Extra && began.is_some_and(|began| at < began) {
+                // Said by what was not folded.
+                kind = Kind::NotRetained;
+            }
             if !self.span.contains(at) {
                 return true;
             }
@@ -430,34 +485,27 @@ impl Audit<'_> {
             }
             true
         })?;
-        (self.progress)(read_since, total);
+        (self.how.progress)(read_since, total);
         Ok((stretch.topic.clone(), tally, first.filter(|_| stretch.low > 0), findings))
     }
 
     /// Folds the shards of wrong entries once more, and keeps what the fold says in their place.
-    fn say_what_should_be(
-        &self,
-        inbox: &[Stretch],
-        folds: &[Folded],
-        report: &mut Report,
-    ) -> Result<(), AuditError> {
+    fn say_what_should_be(&self, folds: &[Folded], report: &mut Report) -> Result<(), AuditError> {
         let journal = self.site.topic(Topic::Journal);
-        for stretch in inbox {
+        for folded in folds {
             let wrong = report.findings.iter_mut().filter(|finding| {
                 finding.topic == journal
-                    && finding.partition == stretch.partition
+                    && finding.partition == folded.partition
                     && finding.kind != Kind::Extra
             });
             let mut wrong: Vec<&mut Finding> = wrong.collect();
             let place = |finding: &Finding| Some((finding.cause?, finding.sequence?));
             let entries: Places = wrong.iter().filter_map(|finding| place(finding)).collect();
             let Some((last, _)) = entries.last() else { continue };
-            let stretch = Stretch { end: last + 1, ..stretch.clone() };
-            let skips =
-                folds.iter().find(|fold| fold.partition == stretch.partition).map(|fold| fold.skips.clone());
-            let (skips, span) = (skips.unwrap_or_default(), stretch.span());
+            let origin = folded.origin.up_to(last + 1);
+            let (skips, span) = (folded.skips.clone(), origin.stretch.span());
             let wanted = Wanted { entries, ..Wanted::default() };
-            let fold = self.folder.fold_once(&stretch, None, skips, wanted, span, &mut |_, _| {})?;
+            let fold = self.folder.fold_once(&origin, None, skips, wanted, span, &mut |_, _| {})?;
             for finding in &mut wrong {
                 finding.said =
                     place(finding).and_then(|place| fold.replayed.texts.get(&place)).map(|text| cut(text));

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use sagamore_schemas::ids::Time;
-use sagamore_schemas::wire::{Handled, LetterPlace};
+use sagamore_schemas::wire::{Handled, RecordPlace};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure, Outcome};
@@ -69,7 +69,7 @@ pub struct ListArgs {
     by_cause: bool,
     /// Only what stands behind this one: the next page.
     #[arg(long, value_name = "PARTITION/OFFSET")]
-    after: Option<LetterPlace>,
+    after: Option<RecordPlace>,
     /// How many are listed, at most.
     #[arg(long, value_name = "N", default_value_t = LISTED_MAX_DEFAULT)]
     limit: usize,
@@ -82,7 +82,7 @@ pub struct ListArgs {
 pub struct ShowArgs {
     /// Where it stands, as `list` says.
     #[arg(value_name = "PARTITION/OFFSET")]
-    place: LetterPlace,
+    place: RecordPlace,
     /// Its value, byte for byte, and nothing else: to be edited and given to `resend --edit`.
     #[arg(long)]
     raw: bool,
@@ -95,7 +95,7 @@ pub struct ShowArgs {
 pub struct DeedArgs {
     /// Where they stand, as `list` says.
     #[arg(value_name = "PARTITION/OFFSET", required_unless_present_any = ["cause", "topic", "from", "to"], conflicts_with_all = ["cause", "topic", "from", "to"])]
-    places: Vec<LetterPlace>,
+    places: Vec<RecordPlace>,
     #[command(flatten)]
     which: Which,
     /// Say what it would be, and do nothing.
@@ -178,7 +178,7 @@ impl DeedArgs {
 /// A letter in a list.
 #[derive(Debug, Serialize)]
 struct Listed {
-    place: LetterPlace,
+    place: RecordPlace,
     status: Status,
     cause: CauseCode,
     message: String,
@@ -198,7 +198,7 @@ struct Group {
     count: u64,
     first: Time,
     last: Time,
-    sample: LetterPlace,
+    sample: RecordPlace,
     message: String,
 }
 
@@ -207,7 +207,7 @@ fn list(args: &ListArgs, printer: Printer) -> Outcome {
     let filter = args.which.filter();
     let index = Index::read(&site)?;
     let mut groups: BTreeMap<CauseCode, Group> = BTreeMap::new();
-    let mut page: BTreeMap<LetterPlace, Listed> = BTreeMap::new();
+    let mut page: BTreeMap<RecordPlace, Listed> = BTreeMap::new();
     let mut behind = 0_u64;
     index.letters(&site, |letter| {
         if !(args.all || index.status(letter.place).is_open()) || !filter.allows(letter) {

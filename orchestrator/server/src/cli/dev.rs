@@ -18,7 +18,7 @@ use sagamore_kafka::embedded::{self, EmbeddedBroker, EmbeddedError};
 use sagamore_kafka::topics::{Layout, apply as apply_topics, ensure_command_topics};
 use sagamore_local_kafka::{ClusterSize, LaunchError, LocalKafka};
 use sagamore_schemas::definition::Definition;
-use sagamore_schemas::ids::Name;
+use sagamore_schemas::ids::{Name, Span};
 use sagamore_schemas::topics::{Prefix, REPLICATION_LEAST};
 
 use super::exit::{Exit, Failure, Outcome};
@@ -81,6 +81,7 @@ pub fn run(args: &DevArgs) -> Outcome {
         view: None,
         check_topics: !matches!(kafka, Kafka::Embedded(_)),
         reply_secret: None,
+        snapshot_every: Span::default(),
         pace: Pace::default(),
     })?;
     let is_ready =

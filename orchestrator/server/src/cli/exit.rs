@@ -133,9 +133,10 @@ impl From<StartError> for Failure {
             | StartError::Client(_)
             | StartError::View(_)
             | StartError::Lane(LaneError::Client(_)) => Exit::Usage,
-            StartError::Lane(LaneError::Thread(_)) | StartError::Runtime(_) | StartError::Metrics(_) => {
-                Exit::Unexpected
-            }
+            StartError::Lane(LaneError::Thread(_))
+            | StartError::Runtime(_)
+            | StartError::Snapshots(_)
+            | StartError::Metrics(_) => Exit::Unexpected,
         };
         Self::new(exit, error)
     }

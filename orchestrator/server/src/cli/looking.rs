@@ -16,6 +16,7 @@ use super::exit::{Exit, Failure, Outcome};
 use super::output::{self, Format, Printer};
 use super::transactions::{Shown, ShownStep, block_on, list_table};
 use super::which::{Pages, Status, Which, behind};
+use crate::view::query::By;
 
 /// Transactions that `list` shows unless told otherwise: about as many as people scroll through.
 const SHOWN: usize = 100;
@@ -82,36 +83,6 @@ pub struct WatchArgs {
     /// Again and again, every 2 s unless told otherwise, until interrupted.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2s")]
     watch: Option<Span>,
-}
-
-/// What transactions are counted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum By {
-    /// Where they stand.
-    Status,
-    /// Name and version of the definition.
-    Definition,
-    /// The name alone.
-    Name,
-    /// The step that is being asked; one with two of them counts twice.
-    Step,
-    /// Who is being asked; the same.
-    Participant,
-    /// Of what kind the error is.
-    Error,
-}
-
-impl By {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Definition => "definition",
-            Self::Name => "name",
-            Self::Step => "step",
-            Self::Participant => "participant",
-            Self::Error => "error",
-        }
-    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,6 +7,7 @@
 //!   config                             says what commands are set to
 //!   audit                              folds the log again
 //!   skip, level, settings              write operators' decisions to the inbox: they work without a server
+//!   snapshot                           writes where a fold may begin
 //!   dead-letters                       reads what was set aside, and sends it again: without a server, too
 //!   start, get, wait, list, cancel, …  ask a server
 //!   completions, man                   tell of this command line
@@ -39,6 +40,7 @@ mod demo;
 mod dev;
 mod doctor;
 mod doubt;
+mod folding;
 mod kafka;
 mod kafka_only;
 mod logs;
@@ -54,6 +56,7 @@ mod reload;
 mod server;
 mod shard;
 mod signals;
+mod snapshot;
 mod story;
 mod topics;
 mod transactions;
@@ -126,6 +129,10 @@ enum Command {
     Cancel(verbs::VerbArgs),
     /// Try again now what is stuck or waits.
     Retry(verbs::VerbArgs),
+    /// Ask for nothing more of transactions that are not decided, until they are resumed; their deadlines hold.
+    Pause(verbs::VerbArgs),
+    /// Let paused transactions go on; what came due meanwhile is done at once.
+    Resume(verbs::VerbArgs),
     /// Answer in the place of a participant, for a step that is stuck.
     Resolve(verbs::ResolveArgs),
     /// Pass over one inbox record on which a shard halted.
@@ -135,6 +142,8 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersCommand),
     /// Write the state of a shard anew, from its inbox: for one that has halted with SAG-001.
     Rebuild(rebuild::RebuildArgs),
+    /// Write a snapshot of each shard now, from which `audit` and `rebuild` can begin.
+    Snapshot(snapshot::SnapshotArgs),
     /// Raise the level of all shards, after every server has been rolled out.
     Level(shard::LevelArgs),
     /// The numbers the shards use.
@@ -254,10 +263,13 @@ impl Command {
             Self::Stuck(args) => looking::stuck(&args, printer),
             Self::Cancel(args) => verbs::verb(verbs::Verb::Cancel, &args, printer),
             Self::Retry(args) => verbs::verb(verbs::Verb::Retry, &args, printer),
+            Self::Pause(args) => verbs::verb(verbs::Verb::Pause, &args, printer),
+            Self::Resume(args) => verbs::verb(verbs::Verb::Resume, &args, printer),
             Self::Resolve(args) => verbs::resolve(&args, printer),
             Self::Skip(args) => shard::skip(&args, printer),
             Self::DeadLetters(command) => dead_letters::run(&command, printer),
             Self::Rebuild(args) => rebuild::run(&args, printer),
+            Self::Snapshot(args) => snapshot::run(&args, printer),
             Self::Level(args) => shard::level(&args, printer),
             Self::Settings(command) => shard::settings(command, printer),
             Self::Outbox(args) => outbox::run(args, printer),

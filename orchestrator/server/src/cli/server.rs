@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use sagamore_decider::identity::ReplySecret;
 use sagamore_decider::owner::Pace;
+use sagamore_schemas::ids::Span;
 
 use super::exit::{Exit, Failure, Outcome};
 use super::kafka::KafkaArgs;
@@ -37,6 +38,9 @@ pub struct ServerArgs {
     /// deleted there is built anew from the journal.
     #[arg(long, value_name = "DIR")]
     pub view: Option<PathBuf>,
+    /// How often a snapshot of each shard is written, from which `audit` and `rebuild` can begin; never, if it is 0s.
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    pub snapshot_every: Span,
     /// Tolerate what no production may: a single broker, `CreateTime`.
     #[arg(long)]
     pub development: bool,
@@ -58,6 +62,7 @@ pub fn run(args: &ServerArgs) -> Outcome {
         view: args.view.clone(),
         check_topics: true,
         reply_secret: args.reply_token_secret_file.as_deref().map(read_secret).transpose()?,
+        snapshot_every: args.snapshot_every,
         pace: Pace::default(),
     };
     let reload = Reload::new(args.config.clone());

@@ -2,13 +2,11 @@
 //!
 //! They need no server: one that has halted takes them as well. A shard honours them where they stand in its log.
 
-use std::fmt;
-
 use clap::{Args, Subcommand};
 use sagamore_decider::settings::{LEVEL_MAX, Settings};
 use sagamore_schemas::ids::Partition;
 use sagamore_schemas::topics::Topic;
-use sagamore_schemas::wire::{Payload, ShardVerb, ShardWish};
+use sagamore_schemas::wire::{Payload, RecordPlace, ShardVerb, ShardWish};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -22,8 +20,8 @@ use crate::site::{NewRecord, Site};
 #[derive(Debug, Args)]
 pub struct SkipArgs {
     /// The record on which the shard halted, as its message names it.
-    #[arg(value_name = "PARTITION/OFFSET", value_parser = read_target)]
-    target: Target,
+    #[arg(value_name = "PARTITION/OFFSET")]
+    target: RecordPlace,
     #[command(flatten)]
     operator: OperatorArgs,
     #[command(flatten)]
@@ -70,12 +68,6 @@ pub struct SetArgs {
     kafka: KafkaArgs,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Target {
-    partition: i32,
-    offset: i64,
-}
-
 /// What was written where.
 #[derive(Debug, Serialize)]
 struct Written {
@@ -85,7 +77,7 @@ struct Written {
 
 /// `skip PARTITION/OFFSET`.
 pub fn skip(args: &SkipArgs, printer: Printer) -> Outcome {
-    let Target { partition, offset } = args.target;
+    let RecordPlace { partition, offset } = args.target;
     let site = args.kafka.site()?;
     let partitions = site.partitions(Topic::Inbox)?;
     if !partitions.iter().any(|facts| facts.id == partition) {
@@ -221,31 +213,9 @@ fn write(site: &Site, verb: &ShardVerb<'_>, partitions: Vec<i32>, printer: Print
     Ok(Exit::Done)
 }
 
-fn read_target(text: &str) -> Result<Target, String> {
-    let parsed = text.split_once('/').and_then(|(partition, offset)| {
-        let target = Target { partition: partition.parse().ok()?, offset: offset.parse().ok()? };
-        (target.partition >= 0 && target.offset >= 0).then_some(target)
-    });
-    parsed.ok_or_else(|| "expected PARTITION/OFFSET, such as 3/88121".to_owned())
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.partition, self.offset)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn targets() {
-        assert_eq!(read_target("3/88121").map(|target| target.to_string()), Ok("3/88121".to_owned()));
-        for wrong in ["3", "3/", "-1/2", "3/-2", "3/4/5", "a/b"] {
-            assert!(read_target(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn changes_are_judged_before_they_are_written() {

@@ -68,6 +68,9 @@ fn waits(shown: &Shown, step: &ShownStep) -> Option<String> {
     let operation = step.operation.as_deref().unwrap_or("what was asked");
     let due = step.due.as_ref().map(|due| format!(" until {due}")).unwrap_or_default();
     match step.phase.as_str() {
+        "pausing" if shown.status == "paused" => {
+            Some(format!("{operation} is asked again when it is resumed"))
+        }
         "asked" => Some(format!("waits for {whom} to answer {operation}{due}")),
         "pausing" => Some(format!("waits{due}, then {operation} is asked again")),
         "prepared" | "precommitted" => Some(match &shown.deadline {
@@ -80,7 +83,7 @@ fn waits(shown: &Shown, step: &ShownStep) -> Option<String> {
             let since = step.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
             Some(format!("waits for a person{since}: {operation} could not be done"))
         }
-        "waiting" if shown.status == "running" => {
+        "waiting" if matches!(shown.status.as_str(), "running" | "paused") => {
             let before = shown.steps.iter().take_while(|other| !std::ptr::eq(*other, step));
             let open: Vec<String> = before
                 .filter(|other| matches!(other.phase.as_str(), "asked" | "pausing" | "stuck"))
@@ -102,6 +105,7 @@ fn frees(shown: &Shown, step: &ShownStep) -> Option<String> {
             Some(format!("the end of its child; sagamore get {}", step.child.as_deref().unwrap_or_default()))
         }
         "asked" => Some(format!("an answer of {whom}, or its timeout; see that {whom} runs")),
+        "pausing" if shown.status == "paused" => Some(format!("sagamore resume {id} --reason …")),
         "pausing" => Some(format!("sagamore retry {id} --reason …, which asks now")),
         "stuck" => Some(format!(
             "sagamore retry {id} --reason …, when the cause is removed; \

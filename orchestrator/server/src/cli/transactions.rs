@@ -289,7 +289,7 @@ pub(super) fn read_shown(raw: &RawValue) -> Result<Shown, Failure> {
 }
 
 fn is_open(status: &str) -> bool {
-    matches!(status, "running" | "committing" | "rolling-back")
+    matches!(status, "running" | "paused" | "committing" | "rolling-back")
 }
 
 /// The exit code of an outcome; a refused start has the one of what refused it.

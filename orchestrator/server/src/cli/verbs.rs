@@ -1,4 +1,4 @@
-//! `cancel`, `retry`, `resolve`: a person's decisions about transactions, one by one or all that a filter names.
+//! `cancel`, `retry`, `pause`, `resume`, `resolve`: a person's decisions about transactions, one by one or all that a filter names.
 //!
 //! A verb is an input like any other: who, why and when stand in the journal. What it came to is told for each
 //! transaction, so that a list adds up; and a little later it is looked whether it helped.
@@ -119,6 +119,10 @@ pub enum Verb {
     Cancel,
     /// Try again.
     Retry,
+    /// Ask for nothing more.
+    Pause,
+    /// Go on.
+    Resume,
 }
 
 impl Verb {
@@ -126,6 +130,8 @@ impl Verb {
         match self {
             Self::Cancel => "cancel",
             Self::Retry => "retry",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
         }
     }
 }

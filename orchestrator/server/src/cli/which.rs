@@ -44,6 +44,8 @@ pub struct Which {
 pub enum Status {
     /// Going forward, not decided.
     Running,
+    /// Not decided, and held by a person.
+    Paused,
     /// Decided, going forward to the end.
     Committing,
     /// Going back.
@@ -58,7 +60,7 @@ pub enum Status {
     Aborted,
     /// A start that was refused.
     Refused,
-    /// The first four.
+    /// The first five.
     Open,
     /// The others.
     Ended,
@@ -71,6 +73,8 @@ pub enum Status {
 pub enum OpenStatus {
     /// Going forward, not decided.
     Running,
+    /// Not decided, and held by a person.
+    Paused,
     /// Decided, going forward to the end.
     Committing,
     /// Going back.
@@ -84,6 +88,7 @@ impl OpenStatus {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Committing => "committing",
             Self::RollingBack => "rolling-back",
             Self::Stuck => "stuck",

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use rdkafka::message::{BorrowedMessage, Message};
 use sagamore_schemas::ids::Time;
-use sagamore_schemas::wire::{Handled, Handling, LetterCause, LetterPlace};
+use sagamore_schemas::wire::{Handled, Handling, LetterCause, RecordPlace};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpointer::{headers_of, timestamp_ms};
@@ -87,7 +87,7 @@ impl From<Option<&Handled>> for Status {
 #[derive(Debug)]
 pub struct Letter<'m> {
     /// Where it stands.
-    pub place: LetterPlace,
+    pub place: RecordPlace,
     /// When it was set aside.
     pub at: Time,
     /// Where it came from, and why it is here.
@@ -175,10 +175,10 @@ type Origin = (u16, i32, i64);
 #[derive(Debug, Default)]
 pub struct Index {
     topics: Vec<String>,
-    first: BTreeMap<Origin, LetterPlace>,
+    first: BTreeMap<Origin, RecordPlace>,
     /// Repeats, by their own place.
-    repeats: BTreeMap<LetterPlace, LetterPlace>,
-    newest: BTreeMap<LetterPlace, Handled>,
+    repeats: BTreeMap<RecordPlace, RecordPlace>,
+    newest: BTreeMap<RecordPlace, Handled>,
 }
 
 impl Index {
@@ -213,22 +213,22 @@ impl Index {
     }
 
     /// Where the letter stands that is meant by this place: of a repeat, the first.
-    pub fn first(&self, place: LetterPlace) -> LetterPlace {
+    pub fn first(&self, place: RecordPlace) -> RecordPlace {
         self.repeats.get(&place).copied().unwrap_or(place)
     }
 
     /// How often it was said again.
-    pub fn repeats(&self, place: LetterPlace) -> usize {
+    pub fn repeats(&self, place: RecordPlace) -> usize {
         self.repeats.values().filter(|first| **first == place).count()
     }
 
     /// What was done about it last.
-    pub fn newest(&self, place: LetterPlace) -> Option<&Handled> {
+    pub fn newest(&self, place: RecordPlace) -> Option<&Handled> {
         self.newest.get(&place)
     }
 
     /// What has become of it.
-    pub fn status(&self, place: LetterPlace) -> Status {
+    pub fn status(&self, place: RecordPlace) -> Status {
         self.newest(place).into()
     }
 
@@ -244,7 +244,7 @@ impl Index {
     }
 
     /// Everything that was done about one letter, in order.
-    pub fn history(site: &Site, place: LetterPlace) -> Result<Vec<Handled>, SiteError> {
+    pub fn history(site: &Site, place: RecordPlace) -> Result<Vec<Handled>, SiteError> {
         let mut history = Vec::new();
         site.read_dead_letters(|record| {
             if record.partition() == place.partition {
@@ -255,8 +255,8 @@ impl Index {
     }
 }
 
-fn place_of(record: &BorrowedMessage<'_>) -> LetterPlace {
-    LetterPlace { partition: record.partition(), offset: record.offset() }
+fn place_of(record: &BorrowedMessage<'_>) -> RecordPlace {
+    RecordPlace { partition: record.partition(), offset: record.offset() }
 }
 
 #[cfg(test)]

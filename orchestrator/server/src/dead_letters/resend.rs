@@ -9,7 +9,7 @@
 use sagamore_schemas::home::home;
 use sagamore_schemas::ids::{Time, TransactionId};
 use sagamore_schemas::topics::Topic;
-use sagamore_schemas::wire::{Handled, Handling, LetterPlace, resent_headers};
+use sagamore_schemas::wire::{Handled, Handling, RecordPlace, resent_headers};
 use serde::Serialize;
 
 use super::{CauseCode, Event, Filter, Index, Letter};
@@ -24,7 +24,7 @@ const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Deed {
     /// These; empty for all that the filter lets through.
-    pub places: Vec<LetterPlace>,
+    pub places: Vec<RecordPlace>,
     /// Which of the open ones.
     pub filter: Filter,
     /// Who.
@@ -51,13 +51,13 @@ pub enum DeedError {
     Site(#[from] SiteError),
     /// No such letter.
     #[error("there is no dead letter at {0}")]
-    NotFound(LetterPlace),
+    NotFound(RecordPlace),
     /// Somebody was quicker.
     #[error("{0} was handled before ({1}); --again does it all the same")]
-    Handled(LetterPlace, &'static str),
+    Handled(RecordPlace, &'static str),
     /// It says that it came from somewhere else.
     #[error("{0} came from {1}, which is not the inbox of this installation")]
-    Foreign(LetterPlace, String),
+    Foreign(RecordPlace, String),
     /// There is no such partition.
     #[error("{0} has no partition {1}, there are {2}")]
     NoPartition(String, i32, usize),
@@ -67,7 +67,7 @@ pub enum DeedError {
 #[derive(Debug, Serialize)]
 pub struct Done {
     /// The letter.
-    pub place: LetterPlace,
+    pub place: RecordPlace,
     /// Why it was one.
     pub cause: CauseCode,
     /// What was done; with a dry run, what would be.
@@ -134,13 +134,13 @@ fn each(
     write: impl Fn(&Writer<'_>, &mut [Copy]) -> Result<(), SiteError>,
 ) -> Result<Vec<Done>, DeedError> {
     let index = Index::read(site)?;
-    let named: Vec<LetterPlace> = deed.places.iter().map(|place| index.first(*place)).collect();
+    let named: Vec<RecordPlace> = deed.places.iter().map(|place| index.first(*place)).collect();
     let mut missing = named.clone();
     index.letters(site, |letter| missing.retain(|place| *place != letter.place))?;
     if let Some(place) = missing.first() {
         return Err(DeedError::NotFound(*place));
     }
-    let is_untouched = |place: LetterPlace| deed.again || index.newest(place).is_none();
+    let is_untouched = |place: RecordPlace| deed.again || index.newest(place).is_none();
     if let Some(place) = named.iter().find(|place| !is_untouched(**place)) {
         return Err(DeedError::Handled(*place, index.status(*place).as_str()));
     }
@@ -260,7 +260,7 @@ mod tests {
     fn letter<'m>(key: Option<&'m [u8]>, value: Option<&'m [u8]>) -> Letter<'m> {
         let cause =
             LetterCause { topic: "s.inbox", partition: 1, offset: 7, at: Time::default(), message: "m" };
-        let place = LetterPlace { partition: 0, offset: 12 };
+        let place = RecordPlace { partition: 0, offset: 12 };
         let (at, code, event) = (Time::default(), CauseCode::Other, Event::read(value));
         Letter { place, at, cause, code, event, key, value, headers: vec![("sent-by", b"x")] }
     }
@@ -300,7 +300,7 @@ mod tests {
     fn a_batch_is_bounded_by_records_and_by_bytes() {
         let copy = |bytes: usize| Copy {
             done: Done {
-                place: LetterPlace { partition: 0, offset: 0 },
+                place: RecordPlace { partition: 0, offset: 0 },
                 cause: CauseCode::Other,
                 done: Handling::Resent,
                 to: None,

@@ -14,7 +14,7 @@ use sagamore_kafka::embedded::{EmbeddedBroker, fits};
 use sagamore_kafka::topics::{Layout, REQUEST_TIMEOUT, TopicsError, apply, ensure_command_topics};
 use sagamore_participant::Counters;
 use sagamore_schemas::definition::Definition;
-use sagamore_schemas::ids::Name;
+use sagamore_schemas::ids::{Name, Span};
 use sagamore_schemas::topics::{Prefix, Topic};
 use uuid::Uuid;
 
@@ -96,6 +96,7 @@ impl Pipeline {
             view: None,
             check_topics: broker.is_none(),
             reply_secret: None,
+            snapshot_every: Span::default(),
             pace: Pace::default(),
         })?;
         let example = |kind: Kind| {

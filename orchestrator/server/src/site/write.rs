@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rdkafka::ClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::{ClientConfig, ClientContext};
 use sagamore_schemas::topics::Topic;
 use sagamore_schemas::wire::CONTENT_TYPE;
 
@@ -53,7 +53,15 @@ impl Site {
 
     /// Whoever writes several times: a producer takes the better part of a second to begin.
     pub fn writer(&self) -> Result<Writer<'_>, SiteError> {
-        let mut config = self.settings.client_producer("sagamore-cli");
+        self.writer_of(self.settings.client_producer("sagamore-cli"))
+    }
+
+    /// For snapshots, which are large.
+    pub fn snapshot_writer(&self) -> Result<Writer<'_>, SiteError> {
+        self.writer_of(self.settings.snapshot_producer("sagamore-snapshots"))
+    }
+
+    fn writer_of(&self, mut config: ClientConfig) -> Result<Writer<'_>, SiteError> {
         config.set("message.timeout.ms", REQUEST_TIMEOUT.as_millis().to_string());
         let deliveries = Deliveries::default();
         let producer = config.create_with_context(deliveries.clone());

@@ -60,6 +60,9 @@ pub struct Story {
     /// The one decision.
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
+    /// Whether a person holds it, as long as there is no decision.
+    #[serde(rename = "h", default, skip_serializing_if = "is_false")]
+    pub is_paused: bool,
     /// Whose child it is.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
@@ -184,6 +187,11 @@ impl Life {
         if let Some(actor) = &entry.actor {
             self.note(entry, actor);
         }
+        match &*entry.input {
+            "pause" => self.story.is_paused = true,
+            "resume" => self.story.is_paused = false,
+            _ => {}
+        }
         if let Some(branch) = self.branch_of(entry) {
             branch.hear(entry);
         }
@@ -213,7 +221,7 @@ impl Life {
 
     /// Where it stands.
     pub fn status(&self) -> Status {
-        Status::of(self.end, self.stuck().next().is_some(), self.story.decision)
+        Status::of(self.end, self.stuck().next().is_some(), self.story.decision, self.story.is_paused)
     }
 
     /// Of what kind its error is: of what is stuck, or of what turned it back.

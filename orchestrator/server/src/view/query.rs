@@ -92,8 +92,8 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// By what transactions are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What transactions are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum By {
     /// Where they stand.
     Status,

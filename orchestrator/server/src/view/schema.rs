@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::ViewError;
 
 /// Raised with every change of a table, of a status's code, or of what a story means.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// What a writer keeps of the file in memory, in KiB, as SQLite wants it.
 const WRITER_CACHE: &str = "-16384";
 /// Pages in the log before they are written to their places: in a crowd the same pages are written again and again, and

@@ -11,6 +11,8 @@ use sagamore_schemas::wire::OutcomeKind;
 pub enum Status {
     /// Going forward, not decided.
     Running,
+    /// Not decided, and held by a person.
+    Paused,
     /// Decided, going forward to the end.
     Committing,
     /// Going back.
@@ -29,8 +31,9 @@ pub enum Status {
 
 impl Status {
     /// All of them, the open ones first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Running,
+        Self::Paused,
         Self::Committing,
         Self::RollingBack,
         Self::Stuck,
@@ -40,12 +43,14 @@ impl Status {
         Self::Refused,
     ];
     /// Those that have not ended.
-    pub const OPEN: [Self; 4] = [Self::Running, Self::Committing, Self::RollingBack, Self::Stuck];
+    pub const OPEN: [Self; 5] =
+        [Self::Running, Self::Paused, Self::Committing, Self::RollingBack, Self::Stuck];
 
     /// As the API says it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Committing => "committing",
             Self::RollingBack => "rolling-back",
             Self::Stuck => "stuck",
@@ -61,17 +66,18 @@ impl Status {
         Self::OPEN.contains(&self)
     }
 
-    /// As it stands in the view's file: a change is a new schema.
+    /// As it stands in the view's file, what is open below what has ended: a change is a new schema.
     pub(super) fn code(self) -> i64 {
         match self {
             Self::Running => 0,
-            Self::Committing => 1,
-            Self::RollingBack => 2,
-            Self::Stuck => 3,
-            Self::Committed => 4,
-            Self::Compensated => 5,
-            Self::Aborted => 6,
-            Self::Refused => 7,
+            Self::Paused => 1,
+            Self::Committing => 2,
+            Self::RollingBack => 3,
+            Self::Stuck => 4,
+            Self::Committed => 5,
+            Self::Compensated => 6,
+            Self::Aborted => 7,
+            Self::Refused => 8,
         }
     }
 
@@ -80,7 +86,12 @@ impl Status {
     }
 
     /// From what has been decided and told, and whether a branch is stuck.
-    pub(super) fn of(end: Option<OutcomeKind>, is_stuck: bool, decision: Option<Decision>) -> Self {
+    pub(super) fn of(
+        end: Option<OutcomeKind>,
+        is_stuck: bool,
+        decision: Option<Decision>,
+        is_paused: bool,
+    ) -> Self {
         match (end, decision) {
             (Some(OutcomeKind::Committed), _) => Self::Committed,
             (Some(OutcomeKind::Compensated), _) => Self::Compensated,
@@ -89,6 +100,7 @@ impl Status {
             (Some(OutcomeKind::Stuck) | None, _) if is_stuck => Self::Stuck,
             (Some(OutcomeKind::Stuck) | None, Some(Decision::Commit)) => Self::Committing,
             (Some(OutcomeKind::Stuck) | None, Some(Decision::Rollback)) => Self::RollingBack,
+            (Some(OutcomeKind::Stuck) | None, None) if is_paused => Self::Paused,
             (Some(OutcomeKind::Stuck) | None, None) => Self::Running,
         }
     }
@@ -131,6 +143,7 @@ mod tests {
         for status in Status::ALL {
             assert_eq!(Status::of_code(status.code()), Some(status));
             assert_eq!(status.as_str().parse(), Ok(status));
+            assert_eq!(status.is_open(), status.code() < Status::Committed.code(), "{status}");
         }
         assert!("stuk".parse::<Status>().unwrap_err().contains("did you mean stuck?"));
         assert!(!"xyz".parse::<Status>().unwrap_err().contains("mean"));

@@ -357,7 +357,9 @@ pub(super) fn life_of(row: &Row<'_>) -> rusqlite::Result<Life> {
         Some(Status::Compensated) => Some(OutcomeKind::Compensated),
         Some(Status::Aborted) => Some(OutcomeKind::Aborted),
         Some(Status::Refused) => Some(OutcomeKind::Refused),
-        Some(Status::Running | Status::Committing | Status::RollingBack | Status::Stuck) => None,
+        Some(Status::Running | Status::Paused | Status::Committing | Status::RollingBack | Status::Stuck) => {
+            None
+        }
         None => return Err(rusqlite::Error::IntegralValueOutOfRange(2, row.get(2)?)),
     };
     Ok(Life {

@@ -225,6 +225,25 @@ fn what_is_stuck_is_grouped_by_its_cause() {
 }
 
 #[test]
+fn who_is_held_is_paused_until_let_go_or_decided() {
+    let mut stage = Stage::new();
+    stage.start("o-1", 1);
+    let verb = |input: &str, revision: u64| json!({"input": input, "actor": "eve", "reason": "looks first", "revision": revision});
+    for (input, revision, then) in [("pause", 2, "paused"), ("resume", 3, "running"), ("pause", 4, "paused")]
+    {
+        stage.tell("o-1", 1, verb(input, revision));
+        stage.commit();
+        assert_eq!(stage.one("o-1")["status"], json!(then));
+    }
+    let mut cancelled = verb("cancel", 5);
+    cancelled["decision"] = json!("rollback");
+    cancelled["changes"] = json!([{"step": "reserve", "phase": "asked compensate 1"}]);
+    stage.tell("o-1", 1, cancelled);
+    stage.commit();
+    assert_eq!(stage.one("o-1")["status"], json!("rolling-back"));
+}
+
+#[test]
 fn filters_and_counts_agree() {
     let mut stage = Stage::new();
     stage.start("run-1", 1);

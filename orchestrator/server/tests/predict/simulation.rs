@@ -8,12 +8,10 @@ use sagamore_decider::definition::plan::Plan;
 use sagamore_decider::identity::Identity;
 use sagamore_decider::output::{Destination, Output, Record};
 use sagamore_decider::shard::Shard;
-use sagamore_decider::timers::TimerOwner;
 use sagamore_decider::transaction::Phase;
 use sagamore_schemas::ids::{Partition, Span, Time, TransactionId};
 use sagamore_schemas::wire::{
-    Answer, DefinitionApplied, Operation, OutcomeKind, Payload, Reply, Start, Timer, read_command,
-    read_outcome,
+    Answer, DefinitionApplied, Operation, OutcomeKind, Payload, Reply, Start, read_command, read_outcome,
 };
 
 /// 2026-01-01T00:00:00Z.
@@ -216,17 +214,7 @@ impl<'a> World<'a> {
         }
         self.now = due?;
         let entry = self.shard.timers().due(self.now).next()?;
-        let transaction =
-            self.shard.open_transactions().find(|open| open.birth.offset == entry.birth_offset)?;
-        let branch = match entry.owner {
-            TimerOwner::Deadline => None,
-            TimerOwner::Branch(index) => {
-                let (step, branch) = self.plan.branch(index);
-                Some((step.name.as_str().into(), branch.name.as_str().into()))
-            }
-        };
-        let (subject, birth) = (transaction.id.clone(), transaction.birth);
-        Some(Timer { subject, birth, branch, due: entry.due }.to_json())
+        Some(self.shard.timer_of(entry)?.to_json())
     }
 
     /// What a participant makes of a command, and when.

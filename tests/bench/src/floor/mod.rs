@@ -118,7 +118,7 @@ impl System for Floor {
     }
 
     fn processes(&self) -> Processes {
-        Processes { orchestrator: self.orchestrator.id(), participants: self.participants.id() }
+        Processes::on_broker(self.orchestrator.id(), self.participants.id())
     }
 
     fn topics(&self) -> &[CountedTopic] {

@@ -32,6 +32,7 @@ fn a_participant_that_is_away_is_waited_for() {
     wait_until_missed(&stage, "patient-1");
     wait_until_turned_back(&stage, "hasty");
     all.extend(go_on(&stage, "parcel-1"));
+    hold(&stage, "patient-1");
     let payment = stage.participant("payment", &[]);
     all.extend(patient.finish());
     all.extend(hasty.finish());
@@ -57,6 +58,29 @@ fn a_participant_that_is_away_is_waited_for() {
     let lost: Vec<_> =
         tally.ended.iter().filter(|(id, ended)| !hurried(id) && *ended != "committed").collect();
     assert!(lost.is_empty(), "the others had time: {lost:?}");
+}
+
+/// Held by a person it asks for nothing, and goes on when it is let go.
+fn hold(stage: &Stage, id: &str) {
+    let server = stage.some_address(0);
+    let verb = |arguments: &[&str]| {
+        let more = ["--reason", "to see", "--server", &server, "-o", "json"];
+        stage.command(&[arguments, &more].concat())
+    };
+    // Its timers may come between the look and the verb: then it is another revision.
+    wait::until(AWAY_WITHIN, "one is paused", || verb(&["pause", id]).code == 0);
+    assert!(verb(&["pause", id]).out.contains("it is paused already"));
+    let held = view(stage, id);
+    assert_eq!(held["status"], json!("paused"), "{held:#}");
+    let listed = ["resume", "--status", "paused", "--dry-run"];
+    wait::until(AWAY_WITHIN, "the view tells which one", || {
+        serde_json::from_str::<Value>(&verb(&listed).out).unwrap() == json!([id])
+    });
+    assert_eq!(charge(&view(stage, id))["attempt"], charge(&held)["attempt"], "nothing is asked");
+    assert_eq!(verb(&["resume", "--status", "paused"]).code, 0);
+    wait::until(AWAY_WITHIN, "it asks again", || {
+        charge(&view(stage, id))["attempt"].as_u64() > charge(&held)["attempt"].as_u64()
+    });
 }
 
 fn view(stage: &Stage, id: &str) -> Value {

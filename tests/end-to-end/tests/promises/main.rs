@@ -12,6 +12,7 @@ use sagamore_end_to_end::stage::{Server, Stage};
 mod a_broker_that_restarts_loses_nothing;
 mod a_damaged_state_is_rebuilt;
 mod a_decision_outlives_every_server;
+mod a_fold_begins_at_a_snapshot;
 mod a_graceful_stop_leaves_nothing_to_replay;
 mod a_killed_server_loses_nothing;
 mod a_participant_that_is_away_is_waited_for;

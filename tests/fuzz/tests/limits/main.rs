@@ -18,6 +18,7 @@ use sagamore_schemas::definition::DEFINITION_MAX_BYTES;
 use sagamore_schemas::ids::{
     Birth, NAME_MAX_CHARS, Name, Span, TRANSACTION_ID_MAX_CHARS, Time, TransactionId,
 };
+use sagamore_schemas::snapshot::{PART_BYTES_MAX, pieces};
 use sagamore_schemas::topics::{
     DEAD_LETTER_BYTES_MAX, IN_SYNC_LEAST, MIN_IN_SYNC, PREFIX_CHARACTERS_MAX, Prefix, RECORD_BYTES_MAX,
     REPLICATION_LEAST, STATE_SEGMENT_BYTES_MAX, STATE_SEGMENT_BYTES_MIN, STATE_TOMBSTONE_RETENTION_LEAST_MS,
@@ -187,6 +188,17 @@ impl Participant for Willing {
     fn compensate(&self, _: &mut Nothing, _: &Command<'_>, _: &Payload) -> Result<(), Fault> {
         Ok(())
     }
+}
+
+#[test]
+fn a_snapshot_is_cut_into_pieces_of_so_many_bytes() {
+    let sizes = |body: usize| pieces(&vec![7; body]).map(<[u8]>::len).collect::<Vec<_>>();
+    assert_eq!(sizes(PART_BYTES_MAX), [PART_BYTES_MAX]);
+    assert_eq!(sizes(PART_BYTES_MAX + 1), [PART_BYTES_MAX, 1]);
+    assert!(
+        i64::try_from(PART_BYTES_MAX).unwrap() < RECORD_BYTES_MAX / 2,
+        "with its header it fits into a record"
+    );
 }
 
 #[test]

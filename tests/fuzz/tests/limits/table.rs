@@ -308,6 +308,7 @@ const TABLE: &[(&str, &str, Case)] = &[
     ("schemas/src/ids.rs", "NAME_MAX_CHARS", Test("names_have_so_many_characters")),
     ("schemas/src/ids.rs", "MAX", Test("numbers_of_the_wire_stop_at_their_types")),
     ("schemas/src/ids.rs", "MAX_CHARS", Test("errors_quote_so_many_characters")),
+    ("schemas/src/snapshot.rs", "PART_BYTES_MAX", Test("a_snapshot_is_cut_into_pieces_of_so_many_bytes")),
     ("schemas/src/topics.rs", "STATE_TOMBSTONE_RETENTION_LEAST_MS", TOPIC),
     ("schemas/src/topics.rs", "RECORD_BYTES_MAX", TOPIC),
     ("schemas/src/topics.rs", "DEAD_LETTER_BYTES_MAX", TOPIC),

@@ -78,6 +78,7 @@ fn api(listen: SocketAddr) -> Api {
         view: None,
         check_topics: false,
         reply_secret: None,
+        snapshot_every: sagamore_schemas::ids::Span::default(),
         pace: sagamore_decider::owner::Pace::default(),
     };
     let installation = Arc::new(Installation {

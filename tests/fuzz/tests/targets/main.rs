@@ -25,6 +25,7 @@ mod ids;
 mod participant;
 mod settings;
 mod shard;
+mod snapshot;
 mod state;
 mod template;
 mod wire;

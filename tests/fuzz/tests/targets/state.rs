@@ -94,7 +94,7 @@ fn befall(topic: &mut Vec<State>, harm: &Harm, values: &[Vec<u8>]) {
     }
 }
 
-fn states(text: &str) -> Vec<State> {
+pub fn states(text: &str) -> Vec<State> {
     text.lines()
         .filter(|line| line.starts_with("{\"state\""))
         .filter_map(|line| serde_json::from_str(line).ok())
@@ -146,7 +146,7 @@ fn restored(topic: &[State]) -> Result<Restored, RestoreError> {
     reader.finish(identity())
 }
 
-fn identity() -> Identity {
+pub fn identity() -> Identity {
     let golden = goldens().iter().find(|golden| golden.head.partitions == 1);
     golden.unwrap().head.identity()
 }

@@ -39,7 +39,7 @@ impl RowsTaken {
             .filter(|word| word.len() >= 2 && word[1..].bytes().all(|byte| byte.is_ascii_digit()))
             .map(str::to_owned)
             .collect();
-        let last = ["S21", "P22", "H5", "C20", "T7"];
+        let last = ["S21", "P22", "H5", "C20", "T9"];
         assert!(last.iter().all(|row| specified.contains(*row)), "the tables were found: {specified:?}");
         specified
     }
@@ -88,6 +88,11 @@ impl RowsTaken {
             (Decision::Rollback, "timer") if entry.step.is_none() => "T2",
             (Decision::Rollback, _) => "T4",
         }));
+        rows.extend(match &*entry.input {
+            "pause" => Some("T8"),
+            "resume" => Some("T9"),
+            _ => None,
+        });
         rows.extend(entry.outcome.map(|outcome| match outcome {
             OutcomeKind::Committed => "T5",
             OutcomeKind::Compensated | OutcomeKind::Aborted => "T6",

@@ -4,10 +4,10 @@
 use proptest::prelude::*;
 use sagamore_decider::output::{Destination, Notice, Output, Record};
 use sagamore_decider::shard::Shard;
-use sagamore_decider::transaction::{BranchPhase, Transaction};
+use sagamore_decider::transaction::{BranchPhase, Phase, Transaction};
 use sagamore_schemas::ids::{Span, Time, TransactionId};
 use sagamore_schemas::wire::{
-    Answer, Authority, DefinitionApplied, Payload, REASON_EXPIRED, Reply, ShardVerb, ShardWish, Start, Timer,
+    Answer, Authority, DefinitionApplied, Payload, REASON_EXPIRED, Reply, ShardVerb, ShardWish, Start,
     Undeliverable, Verb, Wish, read_command,
 };
 
@@ -223,7 +223,12 @@ impl Life {
                 None
             }
             Happening::Wish(cancel, which) => {
-                let wish = if cancel { Wish::Cancel } else { Wish::Retry };
+                let wish = match (cancel, which / 64) {
+                    (true, 0) => Wish::Pause,
+                    (false, 0) => Wish::Resume,
+                    (true, _) => Wish::Cancel,
+                    (false, _) => Wish::Retry,
+                };
                 Some(verb(IDS[usize::from(which) % IDS.len()].parse().unwrap(), wish))
             }
             Happening::Again(which) => {
@@ -239,24 +244,14 @@ impl Life {
         let due = self.shard.timers().next_due()?;
         self.now = self.now.max(due);
         let entry = self.shard.timers().due(self.now).next()?;
-        let transaction = self.shard.open_transactions().find(|t| t.birth.offset == entry.birth_offset)?;
-        let branch = match entry.owner {
-            sagamore_decider::timers::TimerOwner::Deadline => None,
-            sagamore_decider::timers::TimerOwner::Branch(index) => {
-                let (_, plan, _) = self.shard.definitions().iter().next()?;
-                let (step, branch) = plan.branch(index);
-                Some((step.name.to_string().into(), branch.name.to_string().into()))
-            }
-        };
-        let timer =
-            Timer { subject: transaction.id.clone(), birth: transaction.birth, branch, due: entry.due };
-        Some(timer.to_json())
+        Some(self.shard.timer_of(entry)?.to_json())
     }
 
     fn end_well(&mut self, seen: &mut impl FnMut(&Shard, usize, &Logged, &[Output], &Notice)) {
         for _ in 0..200 {
             let Some(transaction) = self.shard.open_transactions().next().cloned() else { return };
             let value = match waiting_for(&transaction) {
+                _ if transaction.phase == Phase::Paused => verb(transaction.id.clone(), Wish::Resume),
                 Some(BranchPhase::Stuck(_)) => verb(transaction.id.clone(), Wish::Retry),
                 Some(BranchPhase::Asked(_)) => {
                     let of_it = self.commands.iter().rev().find(|command| {

@@ -9,7 +9,8 @@
 //! +30s                       time passes, due timers ring one by one
 //! ring                       time passes up to the next timer
 //! inquire STEP/BRANCH        a branch in doubt asks; of another birth with @OFFSET at the end
-//! cancel WHY, retry WHY      verbs, about the latest id; @REVISION at the end of WHY is compare and set
+//! cancel WHY, retry WHY,     verbs, about the latest id; @REVISION at the end of WHY is compare and set
+//! pause WHY, resume WHY
 //! settings JSON, level N     verbs about the shard
 //! post LABEL                 what one shard said to another arrives: the latest of that label, again if it is
 //!                            named again
@@ -152,6 +153,8 @@ impl Player {
             }
             "cancel" => self.verb(line, Wish::Cancel, rest),
             "retry" => self.verb(line, Wish::Retry, rest),
+            "pause" => self.verb(line, Wish::Pause, rest),
+            "resume" => self.verb(line, Wish::Resume, rest),
             "resolve" => self.resolve(line, rest),
             "settings" => {
                 let data: Payload = Payload::from_json(rest.to_owned()).unwrap();

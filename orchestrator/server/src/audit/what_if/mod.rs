@@ -18,16 +18,16 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use sagamore_decider::definition::plan::Plan;
-use sagamore_decider::identity::ReplySecret;
 use sagamore_decider::output::{Output, Record};
 use sagamore_schemas::wire::{DefinitionRef, OutcomeKind};
 use serde::Serialize;
 
 use super::Span;
-use super::fold::{Attempted, AuditError, Folder, Progress};
+use super::fold::{Attempted, AuditError, Began, Begin, Folder, Folding};
 use super::replay::Wanted;
 use super::topics::{Stretch, in_parallel};
 use crate::site::Site;
+use crate::snapshots::Found;
 use play::{Played, Player};
 use record::{Recorded, Recorder};
 
@@ -66,6 +66,8 @@ pub struct WhatIf {
     pub assumed: BTreeMap<String, u64>,
     /// The first of those that are different.
     pub transactions: Vec<Changed>,
+    /// Where the folds began: what was started before was not played.
+    pub began: Vec<Began>,
     /// Folds that have stopped, and why: what comes behind was not played.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stopped: Vec<String>,
@@ -106,38 +108,39 @@ pub struct Changed {
 }
 
 /// Plays all of them again.
-pub fn what_if(
-    site: &Site,
-    secret: Option<&ReplySecret>,
-    supposition: &Supposition,
-    threads: usize,
-    progress: Progress<'_>,
-) -> Result<WhatIf, AuditError> {
+pub fn what_if(site: &Site, supposition: &Supposition, how: Folding<'_>) -> Result<WhatIf, AuditError> {
     let begun = Instant::now();
-    let folder = Folder::new(site, secret, progress)?;
+    let folder = Folder::new(site, how)?;
     let inbox = folder.inbox()?;
     let total = inbox.iter().map(Stretch::span).sum();
-    let parts = in_parallel(&inbox, threads, |stretch| {
-        folder.over_skips(stretch, |stretch, skips| {
+    let from = supposition.span.from;
+    let is_before = |found: &Found| from.is_some_and(|from| found.part.clock <= from);
+    let first = if from.is_some() { Begin::Late(&is_before) } else { Begin::Whole };
+    let parts = in_parallel(&inbox, how.threads, |stretch| {
+        let origin = folder.origin(stretch, &first)?;
+        let attempted = folder.over_skips(&origin, |origin, skips| {
             let stage = Player::new(&supposition.definition, &supposition.plan);
             let mut recorder = Recorder::new(supposition.instead_of.clone(), supposition.span);
             let mut part = Part::default();
             let mut see = |record: &Record<'_>, outputs: &[Output]| {
                 recorder.see(record, outputs).for_each(|recorded| part.play(&stage, recorded));
             };
-            folder.fold_once(stretch, None, skips.clone(), Wanted::default(), total, &mut see)?;
+            folder.fold_once(origin, None, skips.clone(), Wanted::default(), total, &mut see)?;
             recorder.finish().for_each(|recorded| part.play(&stage, recorded));
             Ok(part)
-        })
+        })?;
+        Ok::<_, AuditError>((origin.began(), attempted))
     })?;
     let mut all = Part::default();
-    for Attempted { made, stopped, .. } in parts {
+    for (began, Attempted { made, stopped, .. }) in parts {
         all.merge(made);
+        all.what_if.began.push(began);
         all.what_if.stopped.extend(stopped);
     }
     let Part { mut what_if, changes } = all;
     let change = |((was, would_be), count)| Change { was, would_be, count };
     what_if.changes = changes.into_iter().map(change).collect();
+    what_if.began.sort_by_key(|began| began.partition);
     what_if.transactions.sort_by(|a, b| (&a.id, &a.birth).cmp(&(&b.id, &b.birth)));
     what_if.transactions.truncate(TOLD_MAX);
     what_if.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

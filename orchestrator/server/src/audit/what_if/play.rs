@@ -6,10 +6,9 @@ use sagamore_decider::definition::plan::Plan;
 use sagamore_decider::identity::Identity;
 use sagamore_decider::output::{Destination, Output, Record};
 use sagamore_decider::shard::Shard;
-use sagamore_decider::timers::TimerOwner;
 use sagamore_schemas::ids::{Partition, Span, Time};
 use sagamore_schemas::wire::{
-    Answer, Command, DefinitionApplied, DefinitionRef, Operation, OutcomeKind, Payload, Reply, Start, Timer,
+    Answer, Command, DefinitionApplied, DefinitionRef, Operation, OutcomeKind, Payload, Reply, Start,
     read_command, read_outcome,
 };
 use uuid::Uuid;
@@ -148,16 +147,7 @@ impl World<'_> {
         }
         self.now = self.now.max(due?);
         let entry = self.shard.timers().due(self.now).next()?;
-        let transaction = self.shard.open_transactions().next()?;
-        let branch = match entry.owner {
-            TimerOwner::Deadline => None,
-            TimerOwner::Branch(index) => {
-                let (step, branch) = self.plan.branch(index);
-                Some((step.name.as_str().into(), branch.name.as_str().into()))
-            }
-        };
-        let (subject, birth) = (transaction.id.clone(), transaction.birth);
-        Some(Timer { subject, birth, branch, due: entry.due }.to_json())
+        Some(self.shard.timer_of(entry)?.to_json())
     }
 
     /// As the participant answered then.

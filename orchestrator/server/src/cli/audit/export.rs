@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use sagamore_schemas::ids::Time;
 
-use super::progress_bar;
 use crate::audit::export::{ExportError, Lines, Sink, export};
 use crate::audit::{KeyError, Span, sign};
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::folding::{advance, progress_bar};
 use crate::cli::kafka::KafkaArgs;
 use crate::cli::output::{self, Printer};
 
@@ -65,10 +65,7 @@ pub fn run_export(args: &ExportArgs) -> Outcome {
     }?;
     let bar = progress_bar();
     let span = Span { from: args.from, to: args.to };
-    let count = export(&site, span, sink, &|more, total| {
-        bar.set_length(total);
-        bar.inc(more);
-    });
+    let count = export(&site, span, sink, &|more, total| advance(&bar, more, total));
     bar.finish_and_clear();
     eprintln!("{} entries", count?);
     Ok(Exit::Done)

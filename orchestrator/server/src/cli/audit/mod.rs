@@ -5,20 +5,17 @@ mod export;
 mod state;
 mod what_if;
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::thread::available_parallelism;
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use sagamore_schemas::ids::{Time, TransactionId};
 
 use crate::audit::trace::{Mention, trace};
-use crate::audit::{AuditError, Finding, Kind, Report, Span, read_signed, verify};
+use crate::audit::{Finding, Kind, Report, Span, read_signed, verify};
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::folding::{FoldingArgs, advance, beginning, progress_bar, tell_passed_over, threads};
 use crate::cli::kafka::KafkaArgs;
 use crate::cli::output::{self, Printer};
-use crate::cli::server::read_secret;
 
 /// What is asked.
 #[derive(Debug, Subcommand)]
@@ -43,19 +40,15 @@ pub enum AuditCommand {
 pub struct VerifyArgs {
     #[command(flatten)]
     kafka: KafkaArgs,
-    /// Compare what inputs of this time and later have caused, such as 2026-11-22T16:00:00Z; the fold begins at the
-    /// beginning all the same.
+    /// Compare what inputs of this time and later have caused, such as 2026-11-22T16:00:00Z; the fold begins at the newest
+    /// snapshot before it.
     #[arg(long, value_name = "TIME")]
     from: Option<Time>,
     /// Compare what inputs before this time have caused.
     #[arg(long, value_name = "TIME")]
     to: Option<Time>,
-    /// Shards and topics that are read at a time; left out, one per core.
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
-    /// The secret under which reply tokens are made, as servers have it.
-    #[arg(long, value_name = "FILE")]
-    reply_token_secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    folding: FoldingArgs,
     /// What `audit sign -o jsonl` has written before: the journal must still be that.
     #[arg(long, value_name = "FILE", requires = "public_key")]
     signed: Option<PathBuf>,
@@ -88,22 +81,13 @@ pub fn run(command: &AuditCommand, printer: Printer) -> Outcome {
 
 fn run_verify(args: &VerifyArgs, printer: Printer) -> Outcome {
     let site = args.kafka.site()?;
-    let secret = args.reply_token_secret_file.as_deref().map(read_secret).transpose()?;
     let signed = match (&args.signed, &args.public_key) {
         (Some(file), Some(key)) => read_signed(file, key)?,
         _ => Vec::new(),
     };
-    let bar = progress_bar();
     let span = Span { from: args.from, to: args.to };
-    let report = verify(&site, secret.as_ref(), span, threads(args.threads), &signed, &|more, total| {
-        bar.set_length(total);
-        if bar.position() >= total {
-            bar.set_position(0);
-        }
-        bar.inc(more);
-    });
-    bar.finish_and_clear();
-    let report = report?;
+    let report = args.folding.with(|how| verify(&site, span, &signed, how))??;
+    tell_passed_over(report.shards.iter().map(|shard| &shard.began));
     printer.one(&report, || table(&report))?;
     Ok(if report.clean { Exit::Done } else { Exit::CheckNegative })
 }
@@ -111,10 +95,7 @@ fn run_verify(args: &VerifyArgs, printer: Printer) -> Outcome {
 fn run_trace(args: &TraceArgs, printer: Printer) -> Outcome {
     let site = args.kafka.site()?;
     let bar = progress_bar();
-    let mentions = trace(&site, &args.id, threads(None), &|more, total| {
-        bar.set_length(total);
-        bar.inc(more);
-    });
+    let mentions = trace(&site, &args.id, threads(None), &|more, total| advance(&bar, more, total));
     bar.finish_and_clear();
     let mentions = mentions?;
     if mentions.is_empty() {
@@ -125,19 +106,11 @@ fn run_trace(args: &TraceArgs, printer: Printer) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn threads(given: Option<NonZeroUsize>) -> usize {
-    given.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get)
-}
-
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} records, {per_sec}");
-    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
 fn table(report: &Report) -> String {
     let shards = report.shards.iter().map(|shard| {
         [
-            shard.partition.to_string(),
+            shard.began.partition.to_string(),
+            beginning(&shard.began),
             shard.inputs.to_string(),
             shard.next_offset.to_string(),
             shard.checkpoint.to_string(),
@@ -145,7 +118,7 @@ fn table(report: &Report) -> String {
             shard.stopped.clone().unwrap_or_else(|| "to the end".into()),
         ]
     });
-    let shards = output::table(["shard", "inputs", "next", "checkpoint", "open", "folded"], shards);
+    let shards = output::table(["shard", "from", "inputs", "next", "checkpoint", "open", "folded"], shards);
     let topics = report.topics.iter().map(|(topic, tally)| {
         let counts = [
             tally.identical,
@@ -204,16 +177,4 @@ fn story(mentions: &[Mention]) -> String {
         ]
     });
     output::table(["at", "place", "what", "about", "says"], rows)
-}
-
-impl From<AuditError> for Failure {
-    fn from(error: AuditError) -> Self {
-        match error {
-            AuditError::Site(error) => error.into(),
-            AuditError::Secret(_) => Self::usage(error),
-            AuditError::InboxCut { .. } => Self::new(Exit::Conflict, error),
-            AuditError::NoShard(_) => Self::new(Exit::NotFound, error),
-            AuditError::Replay(_) => Self::new(Exit::Unexpected, error),
-        }
-    }
 }

@@ -1,18 +1,15 @@
 //! `sagamore audit state`: what was believed at a moment.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use sagamore_decider::view::TransactionView;
 use sagamore_schemas::ids::TransactionId;
 use serde::Serialize;
 
-use super::{progress_bar, threads};
 use crate::audit::{Believed, Moment, Question, state};
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::folding::{FoldingArgs, beginning, tell_passed_over};
 use crate::cli::kafka::KafkaArgs;
 use crate::cli::output::{self, Printer};
-use crate::cli::server::read_secret;
 use crate::cli::which::OpenStatus as Status;
 
 /// Transactions of each shard that are told unless told otherwise.
@@ -36,9 +33,8 @@ pub struct StateArgs {
     limit: usize,
     #[command(flatten)]
     kafka: KafkaArgs,
-    /// The secret under which reply tokens are made, as servers have it.
-    #[arg(long, value_name = "FILE")]
-    reply_token_secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    folding: FoldingArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,16 +46,11 @@ struct Told {
 /// Folds, and tells.
 pub fn run(args: &StateArgs, printer: Printer) -> Outcome {
     let site = args.kafka.site()?;
-    let secret = args.reply_token_secret_file.as_deref().map(read_secret).transpose()?;
-    let bar = progress_bar();
     let status = args.status.map(Status::as_str);
     let question = Question { id: args.id.clone(), status, limit: args.limit };
-    let shards = state(&site, secret.as_ref(), args.at, &question, threads(None), &|more, total| {
-        bar.set_length(total);
-        bar.inc(more);
-    });
-    bar.finish_and_clear();
-    let told = Told { at: args.at.to_string(), shards: shards? };
+    let shards = args.folding.with(|how| state(&site, args.at, &question, how))??;
+    tell_passed_over(shards.iter().map(|shard| &shard.began));
+    let told = Told { at: args.at.to_string(), shards };
     if let Some(id) = &args.id
         && told.shards.iter().all(|shard| shard.transactions.is_empty())
     {
@@ -73,7 +64,8 @@ pub fn run(args: &StateArgs, printer: Printer) -> Outcome {
 fn table(told: &Told, is_one: bool) -> String {
     let shards = told.shards.iter().map(|shard| {
         [
-            shard.partition.to_string(),
+            shard.began.partition.to_string(),
+            beginning(&shard.began),
             shard.next_offset.to_string(),
             shard.clock.to_string(),
             shard.level.to_string(),
@@ -82,7 +74,7 @@ fn table(told: &Told, is_one: bool) -> String {
             shard.stopped.clone().unwrap_or_else(|| "to there".into()),
         ]
     });
-    let head = ["shard", "next", "clock", "level", "open", "remembered", "folded"];
+    let head = ["shard", "from", "next", "clock", "level", "open", "remembered", "folded"];
     let shards = output::table(head, shards);
     let transactions: Vec<&TransactionView> =
         told.shards.iter().flat_map(|shard| &shard.transactions).collect();

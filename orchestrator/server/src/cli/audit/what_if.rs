@@ -1,19 +1,16 @@
 //! `sagamore audit what-if`: recorded transactions under another definition.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use sagamore_schemas::ids::Time;
 use sagamore_schemas::wire::DefinitionRef;
 
-use super::{progress_bar, threads};
 use crate::audit::Span;
 use crate::audit::what_if::{Change, Changed, Supposition, WhatIf, what_if};
 use crate::cli::define;
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::folding::{FoldingArgs, beginning, tell_passed_over};
 use crate::cli::kafka::KafkaArgs;
 use crate::cli::output::{self, Printer};
-use crate::cli::server::read_secret;
 
 /// What is supposed, and of which transactions.
 #[derive(Debug, Args)]
@@ -32,15 +29,13 @@ pub struct WhatIfArgs {
     to: Option<Time>,
     #[command(flatten)]
     kafka: KafkaArgs,
-    /// The secret under which reply tokens are made, as servers have it.
-    #[arg(long, value_name = "FILE")]
-    reply_token_secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    folding: FoldingArgs,
 }
 
 /// Plays them again; ends with 10 if any would have ended otherwise.
 pub fn run(args: &WhatIfArgs, printer: Printer) -> Outcome {
     let site = args.kafka.site()?;
-    let secret = args.reply_token_secret_file.as_deref().map(read_secret).transpose()?;
     let (definition, plan) = define::accepted_file(&args.definition)?;
     let instead_of = args.instead_of.clone();
     let instead_of = instead_of.unwrap_or_else(|| DefinitionRef { name: plan.name.clone(), version: None });
@@ -48,13 +43,8 @@ pub fn run(args: &WhatIfArgs, printer: Printer) -> Outcome {
         serde_json::to_string(&definition).map_err(|error| Failure::new(Exit::Unexpected, error))?;
     let span = Span { from: args.from, to: args.to };
     let supposition = Supposition { definition, plan, instead_of, span };
-    let bar = progress_bar();
-    let told = what_if(&site, secret.as_ref(), &supposition, threads(None), &|more, total| {
-        bar.set_length(total);
-        bar.inc(more);
-    });
-    bar.finish_and_clear();
-    let told = told?;
+    let told = args.folding.with(|how| what_if(&site, &supposition, how))??;
+    tell_passed_over(&told.began);
     printer.one(&told, || table(&told))?;
     Ok(if told.different == 0 { Exit::Done } else { Exit::CheckNegative })
 }
@@ -66,6 +56,10 @@ fn table(told: &WhatIf) -> String {
         "{played} transactions played again in {took_ms} ms: {same} would have ended the same, {different} otherwise; \
          {open} are still open"
     )];
+    let late = told.began.iter().filter(|began| began.at > 0);
+    parts.extend(late.map(|began| {
+        format!("shard {}: what was started before {} was not played", began.partition, beginning(began))
+    }));
     parts.extend(stopped.iter().map(|cause| format!("what comes behind was not played: {cause}")));
     if !changes.is_empty() {
         let rows = changes.iter().map(|Change { was, would_be, count }| {
