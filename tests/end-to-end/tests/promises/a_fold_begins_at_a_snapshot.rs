@@ -49,11 +49,14 @@ fn a_fold_begins_at_a_snapshot() {
     for server in &mut servers {
         server.process.kill();
     }
-    let lows = trim(&stage);
+    let offsets = whole(&stage);
+    let lows = trim(&stage, &offsets);
     let trimmed = verify(&stage, &[], 0);
     for shard in trimmed["shards"].as_array().unwrap() {
-        let low = lows[&shard["partition"].as_i64().unwrap()];
-        assert_eq!(shard["at"].as_i64(), Some(low + 1), "the oldest snapshot that is left: {trimmed:#}");
+        let partition = shard["partition"].as_i64().unwrap();
+        // Two may stand at records that follow each other.
+        let left = offsets[&partition].iter().find(|offset| **offset >= lows[&partition]);
+        assert_eq!(shard["at"].as_i64(), left.copied(), "the oldest snapshot that is left: {trimmed:#}");
     }
     assert!(trimmed["topics"][stage.topic("journal")]["not_retained"].as_u64() > Some(0), "{trimmed:#}");
     let refused = stage.must(&["audit", "verify", "--no-snapshots"], 4);
@@ -125,9 +128,9 @@ fn write(stage: &Stage, seen: &Seen, part: &Value, alter: impl FnOnce(&mut Vec<u
 }
 
 /// Deletes what stands before the second snapshot of each shard, but for the record it ends with; returns where it begins now.
-fn trim(stage: &Stage) -> BTreeMap<i64, i64> {
-    let second = |(partition, offsets): (i64, Vec<i64>)| (partition, offsets[1] - 1);
-    let lows: BTreeMap<i64, i64> = whole(stage).into_iter().map(second).collect();
+fn trim(stage: &Stage, snapshots: &BTreeMap<i64, Vec<i64>>) -> BTreeMap<i64, i64> {
+    let second = |(partition, offsets): (&i64, &Vec<i64>)| (*partition, offsets[1] - 1);
+    let lows: BTreeMap<i64, i64> = snapshots.iter().map(second).collect();
     for (partition, low) in &lows {
         let partition = i32::try_from(*partition).unwrap();
         topics::trim(stage.bootstrap(), &stage.topic("inbox"), partition, *low);
